@@ -1,0 +1,243 @@
+//! Framing: how frames lie on a stream, and how they are cut out of what arrives.
+//!
+//! A stream is a sequence of frames, each behind its length as a protobuf varint of 1 to 5 bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use prost::{
+    Message,
+    encoding::{encode_varint, encoded_len_varint},
+};
+use thiserror::Error;
+
+use crate::{
+    code_label,
+    wire::{ClientFrame, ErrorCode, GapReason, ServerFrame, client_frame, server_frame},
+};
+
+/// Most bytes of a length prefix; five carry 35 bits.
+const LENGTH_PREFIX_BYTES_MAX: usize = 5;
+
+/// What is wrong with a stream's framing. The connection cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A length beyond the limit; nothing was allocated for it.
+    #[error("a frame of {length} bytes is announced; at most {frame_bytes_max} are permitted (frame_bytes_max)")]
+    TooLarge {
+        /// The announced length in bytes.
+        length: u64,
+        /// The limit in bytes.
+        frame_bytes_max: u32,
+    },
+    /// A length prefix that does not end within 5 bytes.
+    #[error("a length prefix does not end within 5 bytes")]
+    BadLength,
+    /// The stream ended within a frame.
+    #[error("the stream ended within a frame, after {received} of its bytes")]
+    Truncated {
+        /// Bytes received of the frame and its prefix.
+        received: usize,
+    },
+    /// The bytes are no protobuf message of the expected type.
+    #[error("a frame is malformed: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// No member that this version knows is set.
+    #[error("a frame has no member that protocol version 1 knows")]
+    Unknown,
+    /// A known frame where it does not belong.
+    #[error("a {frame} frame does not belong {place}")]
+    Unexpected {
+        /// The frame's name.
+        frame: &'static str,
+        /// Where it came.
+        place: &'static str,
+    },
+}
+
+impl FrameError {
+    /// The code with which the connection is closed.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
+            Self::BadLength | Self::Truncated { .. } | Self::Malformed(_) => ErrorCode::MalformedFrame,
+            Self::Unknown => ErrorCode::UnknownFrame,
+            Self::Unexpected { .. } => ErrorCode::UnexpectedFrame,
+        }
+    }
+
+    /// The code's name, for metric labels.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        code_label(self.code())
+    }
+}
+
+/// Cuts frames out of the chunks of a stream.
+///
+/// Call [`push`](Self::push) with each chunk in order, then [`next_frame`](Self::next_frame) until it returns `None`.
+/// Memory follows what has arrived, never what a length prefix announces. After an error the stream is unusable.
+#[derive(Debug)]
+pub struct FrameCutter {
+    /// The rest of the newest chunk.
+    chunk: Bytes,
+    /// The beginning of a frame whose end is not in `chunk`. Empty most of the time: frames are cut without copying.
+    partial: BytesMut,
+    frame_bytes_max: u32,
+}
+
+impl FrameCutter {
+    /// A cutter for a new stream that permits frames of so many bytes.
+    #[must_use]
+    pub fn new(frame_bytes_max: u32) -> Self {
+        Self { chunk: Bytes::new(), partial: BytesMut::new(), frame_bytes_max }
+    }
+
+    /// Takes the stream's next chunk.
+    ///
+    /// A chunk that comes before the last one was used up is joined to it.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !self.chunk.is_empty() {
+            self.partial.extend_from_slice(&self.chunk);
+        }
+        self.chunk = chunk;
+    }
+
+    /// The next whole frame, without its length prefix.
+    ///
+    /// # Errors
+    /// The length prefix is broken or beyond the limit.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
+        if !self.partial.is_empty() {
+            return self.next_straddling();
+        }
+        match self.measure(&self.chunk)? {
+            Some((prefix, length)) if self.chunk.len() >= prefix + length => {
+                self.chunk.advance(prefix);
+                Ok(Some(self.chunk.split_to(length)))
+            }
+            _ => {
+                self.partial.extend_from_slice(&self.chunk);
+                self.chunk.clear();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says whether the stream may end here.
+    ///
+    /// # Errors
+    /// A frame has begun and not ended.
+    pub fn finish(&self) -> Result<(), FrameError> {
+        match self.partial.len() + self.chunk.len() {
+            0 => Ok(()),
+            received => Err(FrameError::Truncated { received }),
+        }
+    }
+
+    fn next_straddling(&mut self) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            let wanted = match self.measure(&self.partial)? {
+                Some((prefix, length)) if self.partial.len() >= prefix + length => {
+                    self.partial.advance(prefix);
+                    return Ok(Some(self.partial.split_to(length).freeze()));
+                }
+                Some((prefix, length)) => prefix + length - self.partial.len(),
+                None => 1,
+            };
+            if self.chunk.is_empty() {
+                return Ok(None);
+            }
+            let taken = self.chunk.split_to(wanted.min(self.chunk.len()));
+            self.partial.extend_from_slice(&taken);
+        }
+    }
+
+    /// The bytes of the prefix and of the frame, or `None` while the prefix is incomplete.
+    fn measure(&self, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+        let mut length = 0_u64;
+        for (place, byte) in bytes.iter().take(LENGTH_PREFIX_BYTES_MAX).enumerate() {
+            length |= u64::from(byte & 0x7f) << (7 * place);
+            if byte & 0x80 == 0 {
+                return match u32::try_from(length) {
+                    Ok(fits) if fits <= self.frame_bytes_max => Ok(Some((place + 1, fits as usize))),
+                    _ => Err(FrameError::TooLarge { length, frame_bytes_max: self.frame_bytes_max }),
+                };
+            }
+        }
+        if bytes.len() >= LENGTH_PREFIX_BYTES_MAX { Err(FrameError::BadLength) } else { Ok(None) }
+    }
+}
+
+/// Decodes a frame that a client sent. Byte fields share the frame's memory.
+///
+/// # Errors
+/// The bytes are no protobuf, or no known member is set.
+pub fn decode_client_frame(frame: Bytes) -> Result<client_frame::Frame, FrameError> {
+    ClientFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
+}
+
+/// Decodes a frame that the broker sent. Byte fields share the frame's memory.
+///
+/// # Errors
+/// The bytes are no protobuf, or no known member is set.
+pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameError> {
+    ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
+}
+
+/// Appends a client's frame with its length prefix.
+pub fn encode_client_frame(frame: client_frame::Frame, out: &mut BytesMut) {
+    append(&ClientFrame { frame: Some(frame) }, out);
+}
+
+/// Appends a broker's frame with its length prefix.
+pub fn encode_server_frame(frame: server_frame::Frame, out: &mut BytesMut) {
+    append(&ServerFrame { frame: Some(frame) }, out);
+}
+
+fn append(message: &impl Message, out: &mut BytesMut) {
+    // Growing is the only way this encoder can fail, and a BytesMut grows by itself.
+    message.encode_length_delimited(out).expect("a BytesMut has room for any message");
+}
+
+/// Most bytes by which a `Deliver` frame is longer than the event in it.
+pub const DELIVER_OVERHEAD_BYTES_MAX: usize = 5 + (1 + 5) + (1 + 10) + 2 + (1 + 5);
+
+/// Tag and wire type (2: length-delimited) of `ServerFrame.deliver`.
+const DELIVER_KEY: u8 = (2 << 3) | 2;
+/// Tag and wire type (0: varint) of `Deliver.seq`.
+const SEQ_KEY: u8 = 1 << 3;
+/// Tag and wire type (2: length-delimited) of `Deliver.event`.
+const EVENT_KEY: u8 = (15 << 3) | 2;
+
+/// Appends a whole `ServerFrame` with a `Deliver` around an event that is already encoded.
+///
+/// The same bytes as [`encode_server_frame`] would make, without building the message: this is done once per delivery.
+pub fn encode_deliver(seq: u64, event: &[u8], out: &mut BytesMut) {
+    let event_length = event.len() as u64;
+    let mut body = encoded_len_varint(event_length) as u64 + event_length + 1;
+    if seq != 0 {
+        body += 1 + encoded_len_varint(seq) as u64;
+    }
+    let mut head = [0_u8; DELIVER_OVERHEAD_BYTES_MAX];
+    let mut rest = &mut head[..];
+    encode_varint(1 + encoded_len_varint(body) as u64 + body, &mut rest);
+    rest.put_u8(DELIVER_KEY);
+    encode_varint(body, &mut rest);
+    if seq != 0 {
+        rest.put_u8(SEQ_KEY);
+        encode_varint(seq, &mut rest);
+    }
+    rest.put_u8(EVENT_KEY);
+    encode_varint(event_length, &mut rest);
+    let head_length = DELIVER_OVERHEAD_BYTES_MAX - rest.len();
+    out.reserve(head_length + event.len());
+    out.extend_from_slice(&head[..head_length]);
+    out.extend_from_slice(event);
+}
+
+/// Appends a whole `ServerFrame` with a `Gap`.
+pub fn encode_gap(from_seq: u64, to_seq: u64, reason: GapReason, out: &mut BytesMut) {
+    let gap = crate::wire::Gap { from_seq, to_seq, reason: reason.into() };
+    encode_server_frame(server_frame::Frame::Gap(gap), out);
+}
