@@ -1,0 +1,26 @@
+//! The broker without its input and output: who is interested in what, what a session may do, what waits for it.
+//!
+//! [`Router`] holds the interest of all sessions (zones on an R-tree per world, topic patterns in a trie) and matches
+//! events against it. [`SessionRules`] checks what a session asks for and turns it into an [`InterestChange`].
+//! [`Outbox`] holds what waits for one session.
+//!
+//! Deliberately absent: sockets, threads, clocks and randomness. Time is an argument, so that a recorded run can be
+//! replayed to the byte. The shell around this is the `zonecast-broker` crate.
+//!
+//! Start at [`Router::route`].
+
+mod histogram;
+mod interest;
+mod limits;
+mod outbox;
+mod rights;
+mod router;
+mod session;
+
+pub use histogram::DurationHistogram;
+pub use interest::{InterestChange, InterestOp, KindFilter, SessionId, TopicInterest, ZoneInterest};
+pub use limits::OutboxLimits;
+pub use outbox::{Drained, OutboundEvent, Outbox, Pushed};
+pub use rights::Rights;
+pub use router::{Router, WorldStats};
+pub use session::{RefusedPublish, SessionRules};

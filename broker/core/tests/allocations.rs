@@ -1,0 +1,84 @@
+//! In the steady state the hot path allocates nothing.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use allocation_counter::measure;
+use zonecast_core::{InterestChange, InterestOp, KindFilter, Router, SessionId, TopicInterest, ZoneInterest};
+use zonecast_protocol::{Circle, DeliveryClass, EventView, Kind, QueueGroup, Target, TopicPattern, WorldName, Zone};
+
+const SESSIONS: u64 = 50;
+
+/// Fifty sessions, each with a column of a hundred zones of which every other is filtered, and with topics of all
+/// sorts.
+fn crowded() -> Router {
+    let mut ops = Vec::new();
+    let world = WorldName::new("earth").unwrap();
+    let filter = KindFilter::Only([Kind::new("quake").unwrap()].into());
+    for (number, x) in (0..SESSIONS).zip(0..) {
+        let session = SessionId::new(0, number);
+        for (id, y) in (0..100_u32).zip(0..) {
+            let (x, y) = (f64::from(x) * 10.0, f64::from(y) * 10.0);
+            let zone = Zone::new(x, y, x + 10.0, y + 10.0).unwrap();
+            let kinds = if id % 2 == 0 { KindFilter::All } else { filter.clone() };
+            ops.push(InterestOp::PutZone(session, id, ZoneInterest { world: world.clone(), zone, kinds }));
+        }
+        for (id, (pattern, group)) in
+            (0..).zip([("a.b.c", None), ("a.*.c", None), ("a.>", None), (">", Some("g")), ("a.*.*", Some("h"))])
+        {
+            let pattern = TopicPattern::new(pattern).unwrap();
+            let queue_group = group.map(|group| QueueGroup::new(group).unwrap());
+            ops.push(InterestOp::PutTopic(session, id, TopicInterest { pattern, queue_group }));
+        }
+    }
+    let mut router = Router::new();
+    router.apply(&InterestChange { epoch: 1, ops });
+    router
+}
+
+fn event(target: Target<'_>) -> EventView<'_> {
+    EventView {
+        target,
+        kind: "quake",
+        source: 1,
+        lane: 0,
+        lane_seq: 1,
+        class: DeliveryClass::Reliable,
+        key: "",
+        reply_to: "",
+        published_at_us: 0,
+        traceparent: "",
+        payload: b"payload",
+    }
+}
+
+/// Routes it twice, and counts what the second time allocates.
+fn allocations_of(router: &mut Router, target: Target<'_>) -> u64 {
+    assert!(router.route(&event(target), None).len() > 1, "{target:?} is meant to reach some");
+    measure(|| {
+        for exclude in [None, Some(SessionId::new(0, 3))] {
+            assert!(!router.route(&event(target), exclude).is_empty());
+        }
+    })
+    .count_total
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(measure(|| drop(std::hint::black_box(vec![0_u8; 10]))).count_total, 1);
+}
+
+#[test]
+fn routing_to_a_place_allocates_nothing() {
+    let mut router = crowded();
+    for radius in [5.0, 50.0, 5_000.0] {
+        let circle = Circle::new(250.0, 500.0, radius).unwrap();
+        assert_eq!(allocations_of(&mut router, Target::Place { world: "earth", circle }), 0, "radius {radius}");
+    }
+}
+
+#[test]
+fn routing_to_a_topic_allocates_nothing() {
+    let mut router = crowded();
+    assert_eq!(allocations_of(&mut router, Target::Topic("a.b.c")), 0);
+    assert_eq!(allocations_of(&mut router, Target::Topic("a.x.c")), 0);
+}

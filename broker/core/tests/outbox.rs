@@ -1,0 +1,193 @@
+//! The outbox against what a receiver may observe, told by separate code.
+#![allow(clippy::unwrap_used, reason = "a helper fails the test")]
+
+use std::collections::BTreeMap;
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use prost::Message;
+use zonecast_core::{OutboundEvent, Outbox, OutboxLimits, Pushed};
+use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
+use zonecast_protocol::wire::{self, server_frame};
+use zonecast_protocol::{DeliveryClass, EventView};
+
+#[derive(Debug, Clone)]
+enum Op {
+    Push { class: DeliveryClass, key: u8, payload_bytes: usize },
+    Drain { bytes_max: usize },
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let class = prop_oneof![
+        Just(DeliveryClass::Reliable),
+        Just(DeliveryClass::State),
+        Just(DeliveryClass::Transient),
+        Just(DeliveryClass::Transient),
+    ];
+    prop_oneof![
+        6 => (class, 0..3_u8, 0..200_usize)
+            .prop_map(|(class, key, payload_bytes)| Op::Push { class, key, payload_bytes }),
+        1 => (0..800_usize).prop_map(|bytes_max| Op::Drain { bytes_max }),
+    ]
+}
+
+/// An event that tells its number in the test by its `lane_seq`.
+fn event(number: u64, class: DeliveryClass, key: u8, payload_bytes: usize) -> (OutboundEvent, usize) {
+    let state_key = if class == DeliveryClass::State { format!("k{key}") } else { String::new() };
+    let event = wire::Event {
+        target: Some(wire::event::Target::Topic("t".to_owned())),
+        lane_seq: number,
+        class: class.into(),
+        key: state_key,
+        payload: vec![0; payload_bytes].into(),
+        ..Default::default()
+    };
+    let bytes = event.encode_to_vec();
+    (OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, number), bytes.len())
+}
+
+/// What the pushes so far oblige the outbox to show, by the rules of WIRE.md §6 alone.
+#[derive(Default)]
+struct Model {
+    /// Reliable events not yet shown, oldest first.
+    reliable: std::collections::VecDeque<u64>,
+    /// The latest value of each key not yet shown.
+    state: BTreeMap<u8, u64>,
+    /// All transient events pushed and not yet shown.
+    transient: std::collections::VecDeque<u64>,
+    /// Deliveries numbered by the outbox: every push but those that replaced or overflowed.
+    numbered: u64,
+    next_seq_shown: u64,
+    /// Deliveries that a gap has announced as missing.
+    missing: u64,
+}
+
+impl Model {
+    fn show(&mut self, frame: server_frame::Frame) -> Result<(), TestCaseError> {
+        match frame {
+            server_frame::Frame::Gap(gap) => {
+                prop_assert_eq!(gap.from_seq, self.next_seq_shown + 1);
+                prop_assert!(gap.to_seq >= gap.from_seq);
+                self.missing += gap.to_seq - gap.from_seq + 1;
+                self.next_seq_shown = gap.to_seq;
+            }
+            server_frame::Frame::Deliver(deliver) => {
+                prop_assert_eq!(deliver.seq, self.next_seq_shown + 1, "jumps are announced");
+                self.next_seq_shown = deliver.seq;
+                let event = wire::Event::decode(deliver.event).unwrap();
+                match event.class() {
+                    DeliveryClass::State => {
+                        let key = event.key.as_bytes()[1] - b'0';
+                        prop_assert_eq!(self.state.remove(&key), Some(event.lane_seq), "the latest value");
+                    }
+                    DeliveryClass::Transient => {
+                        let at = self.transient.iter().position(|number| *number == event.lane_seq);
+                        prop_assert!(at.is_some(), "each at most once, in order");
+                        self.transient.drain(..=at.unwrap());
+                    }
+                    _ => prop_assert_eq!(self.reliable.pop_front(), Some(event.lane_seq), "all, in order"),
+                }
+            }
+            other => prop_assert!(false, "{:?}", other),
+        }
+        Ok(())
+    }
+
+    fn show_all(&mut self, bytes: BytesMut) -> Result<(), TestCaseError> {
+        let mut cutter = FrameCutter::new(4096);
+        cutter.push(bytes.freeze());
+        while let Some(frame) = cutter.next_frame().unwrap() {
+            self.show(decode_server_frame(frame).unwrap())?;
+        }
+        prop_assert_eq!(cutter.finish(), Ok(()));
+        Ok(())
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_without_a_gap_and_bounds_hold(ops in prop::collection::vec(any_op(), 0..200)) {
+        let limits = OutboxLimits { deliveries_max: 8, bytes_max: 900, deliveries_soft: 4, bytes_soft: 400 };
+        let mut outbox = Outbox::new(limits);
+        let mut model = Model::default();
+        for (number, op) in (1..).zip(ops) {
+            match op {
+                Op::Push { class, key, payload_bytes } => {
+                    let (event, length) = event(number, class, key, payload_bytes);
+                    let was = (outbox.len(), outbox.bytes());
+                    let pushed = outbox.push(event);
+                    match pushed {
+                        Pushed::Queued | Pushed::Dropped => model.numbered += 1,
+                        Pushed::Replaced | Pushed::Overflow => {}
+                    }
+                    match (pushed, class) {
+                        (Pushed::Queued, DeliveryClass::Reliable) => model.reliable.push_back(number),
+                        (Pushed::Queued, DeliveryClass::Transient) => model.transient.push_back(number),
+                        (Pushed::Queued, DeliveryClass::State) => {
+                            prop_assert_eq!(model.state.insert(key, number), None, "a waiting value is replaced");
+                        }
+                        (Pushed::Replaced, DeliveryClass::State) => {
+                            prop_assert!(model.state.insert(key, number).is_some());
+                        }
+                        (Pushed::Dropped, DeliveryClass::Transient) | (Pushed::Overflow, DeliveryClass::Reliable | DeliveryClass::State) => {
+                            let full = was.0 >= limits.deliveries_max || was.1 + length > limits.bytes_max;
+                            prop_assert!(full, "refused only when full");
+                        }
+                        other => prop_assert!(false, "{:?}", other),
+                    }
+                }
+                Op::Drain { bytes_max } => {
+                    let mut out = BytesMut::new();
+                    let _ = outbox.drain(&mut out, bytes_max, number, |_| {});
+                    model.show_all(out)?;
+                }
+            }
+            prop_assert!(outbox.len() <= limits.deliveries_max && outbox.bytes() <= limits.bytes_max);
+            let over = outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft;
+            prop_assert_eq!(outbox.is_over_soft_mark(), over);
+        }
+        let mut out = BytesMut::new();
+        let _ = outbox.drain(&mut out, usize::MAX, 0, |_| {});
+        model.show_all(out)?;
+        prop_assert!(outbox.is_empty());
+        prop_assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
+        prop_assert!(model.reliable.is_empty() && model.state.is_empty());
+        prop_assert_eq!(model.next_seq_shown, model.numbered, "every number is shown or announced as missing");
+        prop_assert_eq!(model.missing, outbox.dropped_total());
+    }
+}
+
+#[test]
+fn the_oldest_transient_events_give_way() {
+    let limits = OutboxLimits { deliveries_max: 3, ..OutboxLimits::default() };
+    let mut outbox = Outbox::new(limits);
+    for (number, class) in (1..).zip([
+        DeliveryClass::Transient,
+        DeliveryClass::Reliable,
+        DeliveryClass::Transient,
+        DeliveryClass::Reliable,
+        DeliveryClass::Reliable,
+    ]) {
+        assert_eq!(outbox.push(event(number, class, 0, 1).0), Pushed::Queued);
+    }
+    assert_eq!(outbox.push(event(6, DeliveryClass::Transient, 0, 1).0), Pushed::Dropped);
+    assert_eq!(outbox.push(event(7, DeliveryClass::Reliable, 0, 1).0), Pushed::Overflow);
+    let mut out = BytesMut::new();
+    let drained = outbox.drain(&mut out, usize::MAX, 100, |waited| assert!((95..=98).contains(&waited)));
+    assert_eq!((drained.deliveries, drained.gaps), (3, 3), "before 2, before 4, after 5");
+    assert_eq!(outbox.dropped_total(), 3);
+}
+
+#[test]
+fn memory_stays_bounded_behind_a_stuck_reliable_event() {
+    let limits = OutboxLimits { deliveries_max: 4, ..OutboxLimits::default() };
+    let mut outbox = Outbox::new(limits);
+    assert_eq!(outbox.push(event(1, DeliveryClass::Reliable, 0, 1).0), Pushed::Queued);
+    for number in 2..100_000 {
+        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
+    }
+    assert_eq!(outbox.len(), 4);
+    let mut out = BytesMut::new();
+    let drained = outbox.drain(&mut out, usize::MAX, 0, |_| {});
+    assert_eq!((drained.deliveries, drained.gaps), (4, 1));
+}

@@ -1,0 +1,102 @@
+//! Admin HTTP: `/live`, `/ready`, `/metrics`, on an address of its own.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tokio::{
+    net::TcpListener,
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+use tracing::error;
+
+use crate::{BrokerError, mail::Mail, metrics, stats::Snapshot, worker::Shared};
+
+/// A worker that does not answer for so long is stuck.
+const WORKER_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+struct Admin {
+    shared: Arc<Shared>,
+    ready: Arc<AtomicBool>,
+}
+
+/// Starts the server, if one is configured.
+pub(crate) async fn start(
+    shared: &Arc<Shared>,
+    ready: &Arc<AtomicBool>,
+) -> Result<Option<(SocketAddr, JoinHandle<()>)>, BrokerError> {
+    let Some(address) = shared.config.admin_listen else { return Ok(None) };
+    let failed = |source| BrokerError::Admin { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let routes = Router::new()
+        .route("/live", get(live))
+        .route("/ready", get(is_ready))
+        .route("/metrics", get(scrape))
+        .with_state(Admin { shared: Arc::clone(shared), ready: Arc::clone(ready) });
+    let server = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            error!(%error, "admin HTTP has stopped");
+        }
+    });
+    Ok(Some((bound, server)))
+}
+
+/// Asks every worker what it counted. `Err` names the worker that does not answer.
+async fn snapshots(shared: &Shared) -> Result<Vec<Snapshot>, usize> {
+    let deadline = Instant::now() + WORKER_ANSWER_TIMEOUT;
+    let mut answers = Vec::with_capacity(shared.mailboxes.len());
+    for (index, mailbox) in shared.mailboxes.iter().enumerate() {
+        let (answer, answered) = oneshot::channel();
+        let asked = timeout_at(deadline, mailbox.send(Mail::Snapshot(answer))).await;
+        asked.map_err(|_| index)?.map_err(|_| index)?;
+        answers.push(answered);
+    }
+    let mut snapshots = Vec::with_capacity(answers.len());
+    for (index, answered) in answers.into_iter().enumerate() {
+        snapshots.push(timeout_at(deadline, answered).await.map_err(|_| index)?.map_err(|_| index)?);
+    }
+    Ok(snapshots)
+}
+
+fn stuck(worker: usize) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("worker {worker} does not answer\n")).into_response()
+}
+
+async fn live(State(admin): State<Admin>) -> Response {
+    match snapshots(&admin.shared).await {
+        Ok(_) => "live\n".into_response(),
+        Err(worker) => stuck(worker),
+    }
+}
+
+async fn is_ready(State(admin): State<Admin>) -> Response {
+    if admin.ready.load(Ordering::Acquire) {
+        live(State(admin)).await
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n").into_response()
+    }
+}
+
+async fn scrape(State(admin): State<Admin>) -> Response {
+    match snapshots(&admin.shared).await {
+        Ok(snapshots) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&admin.shared, &snapshots))
+            .into_response(),
+        Err(worker) => stuck(worker),
+    }
+}

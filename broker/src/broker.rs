@@ -1,0 +1,155 @@
+//! A whole broker: its workers, its admin server, its beginning and end.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
+    mail::MAILBOX_MESSAGES_MAX,
+    worker::{Phase, Shared, WorkerThread, spawn},
+};
+
+/// How long workers may take to close what is left once the grace is over.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a broker cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// A socket or TLS cannot be set up.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// A worker thread cannot be started.
+    #[error("a worker thread cannot be started: {0}")]
+    Worker(#[source] io::Error),
+    /// More workers than a session's number can name.
+    #[error("{workers} workers are wanted; at most {WORKERS_MAX} are possible")]
+    TooManyWorkers {
+        /// The wanted number.
+        workers: usize,
+    },
+    /// The admin address cannot be opened.
+    #[error("admin HTTP cannot listen on {address}: {source}; choose another with admin_listen")]
+    Admin {
+        /// The wanted address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// A running broker. Dropping it stops it at once; [`Broker::shutdown`] stops it in good order.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+    admin: Option<(SocketAddr, JoinHandle<()>)>,
+    ready: Arc<AtomicBool>,
+    phase: watch::Sender<Phase>,
+    workers: Vec<WorkerThread>,
+}
+
+impl Broker {
+    /// Opens the sockets and starts the workers. Must be called within a tokio runtime, which serves admin HTTP.
+    ///
+    /// # Errors
+    /// An address is in use or cannot be opened, TLS cannot be set up, or a thread cannot be started.
+    pub async fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
+        let workers_wanted = config.workers.get();
+        if workers_wanted > WORKERS_MAX {
+            return Err(BrokerError::TooManyWorkers { workers: workers_wanted });
+        }
+        let server = endpoint::server_config(&config)?;
+        let sockets = endpoint::bind(config.listen, config.workers)?;
+        let local_addr =
+            sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
+        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
+            sockets.iter().map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
+        let shared = Arc::new(Shared {
+            limits: Arc::new(config.limits.clone()),
+            rights: Arc::new(config.rights.clone()),
+            admission: Arc::default(),
+            mailboxes,
+            epoch: AtomicU64::new(0),
+            started: Instant::now(),
+            config,
+        });
+        let (phase, watched) = watch::channel(Phase::Serving);
+        let ready = Arc::new(AtomicBool::new(false));
+        let admin = admin::start(&shared, &ready).await?;
+        let mut workers = Vec::with_capacity(workers_wanted);
+        for (index, (socket, mailbox)) in (0_u16..).zip(sockets.into_iter().zip(receivers)) {
+            let worker = spawn(index, Arc::clone(&shared), socket, server.clone(), mailbox, watched.clone()).await;
+            workers.push(worker.map_err(BrokerError::Worker)?);
+        }
+        ready.store(true, Ordering::Release);
+        Ok(Self { shared, local_addr, admin, ready, phase, workers })
+    }
+
+    /// The UDP address that the broker serves QUIC on.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The TCP address of the admin HTTP server.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Stops in good order: not ready, no new connections, clients told, queues drained, within the configured grace.
+    pub async fn shutdown(mut self) {
+        let grace = self.shared.config.shutdown_grace;
+        self.ready.store(false, Ordering::Release);
+        info!(connections = self.shared.admission.connections(), grace_ms = grace.as_millis(), "broker is draining");
+        self.phase.send_replace(Phase::Draining);
+        if timeout(grace, self.workers_ended()).await.is_err() {
+            warn!("clients were still there at the end of the grace; they are cut off");
+            self.phase.send_replace(Phase::Stopped);
+        }
+        if timeout(STOP_TIMEOUT, self.workers_ended()).await.is_err() {
+            error!("a worker does not stop");
+            return;
+        }
+        for worker in std::mem::take(&mut self.workers) {
+            if !worker.join() {
+                error!("a worker had panicked");
+            }
+        }
+        info!("broker has stopped");
+    }
+
+    async fn workers_ended(&mut self) {
+        for worker in &mut self.workers {
+            if !worker.has_ended {
+                // An error means that the thread panicked, which is an end too.
+                let _ = (&mut worker.ended).await;
+                worker.has_ended = true;
+            }
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some((_, server)) = &self.admin {
+            server.abort();
+        }
+    }
+}

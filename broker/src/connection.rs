@@ -1,0 +1,192 @@
+//! A connection's life: handshake, hello, the tasks that serve it, and its end.
+
+mod control;
+mod deliveries;
+mod hello;
+mod lane;
+mod stream;
+
+use std::{rc::Rc, time::Duration};
+
+use quinn::{Connection, ConnectionError, Incoming, SendStream, VarInt};
+use thiserror::Error;
+use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use tracing::{debug, info};
+use zonecast_protocol::{
+    code_label,
+    codec::FrameError,
+    wire::{self, ErrorCode, server_frame},
+};
+
+use self::stream::FrameStream;
+use crate::{admission::Claim, session::Session, worker::Worker};
+
+/// How long a peer may take to acknowledge the last words on its control stream.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
+/// What a client that is sent away is asked to wait before it connects again.
+const RECONNECT_AFTER_MS: u32 = 250;
+
+/// Why a task of a connection ended the connection.
+#[derive(Debug, Error)]
+enum Ending {
+    /// The client broke the framing.
+    #[error(transparent)]
+    Framing(#[from] FrameError),
+    /// The client took nothing for too long.
+    #[error("nothing was read from the {stream} stream for {seconds} s")]
+    Stalled {
+        /// Which stream.
+        stream: &'static str,
+        /// For how long.
+        seconds: u64,
+    },
+    /// The client said goodbye.
+    #[error("the client left")]
+    Goodbye,
+    /// A stream was reset or stopped by the client, or is gone with the connection.
+    #[error("a stream of the session was reset or stopped")]
+    StreamAborted,
+}
+
+/// Resolves to an ending when the connection must end, to `Ok` when the task's work is done.
+type Served = Result<(), Ending>;
+
+/// The application error code of a QUIC close.
+pub(crate) fn close_code(code: ErrorCode) -> VarInt {
+    VarInt::from_u32(u32::try_from(i32::from(code)).unwrap_or(0))
+}
+
+/// Serves one incoming connection until it ends.
+pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming) {
+    let address = incoming.remote_address();
+    let introduced = match hello::introduce(worker, incoming).await {
+        Ok(introduced) => introduced,
+        Err(failure) => {
+            debug!(%address, %failure, "no session");
+            return worker.count(|stats| *stats.handshakes_failed.entry(failure.label()).or_default() += 1);
+        }
+    };
+    let hello::Introduced { connection, control, session, claim, software } = introduced;
+    info!(session = %session.id, client = %session.client, %address, %software, "session begins");
+    let end = Attendance { worker, connection: &connection, session: &session, claim }.attend(control).await;
+    info!(session = %session.id, client = %session.client, %end, "session ends");
+}
+
+/// A live session on its connection.
+struct Attendance<'a> {
+    worker: &'a Rc<Worker>,
+    connection: &'a Connection,
+    session: &'a Rc<Session>,
+    claim: Claim,
+}
+
+/// Why a session ends.
+enum End {
+    /// A task of the connection says so.
+    Task(Ending),
+    /// The broker wants it.
+    Broker(ErrorCode, String),
+    /// The connection is gone.
+    Connection(ConnectionError),
+}
+
+/// How a session's end is told to the client.
+enum Farewell {
+    /// By closing at once: the client broke the framing.
+    Close(ErrorCode),
+    /// By writing what waits, then closing.
+    AfterLastWords(ErrorCode),
+    /// By a `GoAway`, then as above.
+    GoAway(ErrorCode),
+    /// Not at all: there is nobody left.
+    None,
+}
+
+impl Attendance<'_> {
+    /// Runs the session's tasks until one of them, the client, or the broker ends it. Says in a few words why.
+    async fn attend(self, (send, frames): (SendStream, FrameStream)) -> String {
+        let (worker, connection, session) = (self.worker, self.connection, self.session);
+        let stall = worker.shared.config.connections.slow_consumer_timeout;
+        let (left, goodbye) = oneshot::channel();
+        let mut readers = JoinSet::<Served>::new();
+        readers.spawn_local(control::read(Rc::clone(worker), Rc::clone(session), frames, left));
+        readers.spawn_local(lane::accept(Rc::clone(worker), Rc::clone(session), connection.clone(), goodbye));
+        let mut writers = JoinSet::<Served>::new();
+        writers.spawn_local(control::write(Rc::clone(session), send, stall));
+        writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
+        let end = tokio::select! {
+            ending = first_ending(&mut readers) => End::Task(ending),
+            ending = first_ending(&mut writers) => End::Task(ending),
+            (code, reason) = session.ended() => End::Broker(code, reason),
+            error = connection.closed() => End::Connection(error),
+        };
+        // Nothing more is read from this client.
+        drop(readers);
+        let (farewell, reason) = farewell(connection, end).await;
+        if let Farewell::GoAway(code) = farewell {
+            say_go_away(session, code, &reason);
+        }
+        if let Farewell::GoAway(ErrorCode::ShuttingDown) = farewell {
+            // The client is there and reads: it gets what waits for it, as long as the broker's grace lasts.
+            tokio::select! {
+                () = session.outbox_drained() => {}
+                _ = connection.closed() => {}
+            }
+        }
+        // Before the last words, which may take their time: a newer connection of the same client waits for this.
+        worker.forget_session(session, self.claim).await;
+        session.close();
+        let code = match farewell {
+            Farewell::Close(code) => Some(code),
+            Farewell::AfterLastWords(code) | Farewell::GoAway(code) => {
+                let all_written = async { while writers.join_next().await.is_some() {} };
+                let _ = timeout(LAST_WORDS_TIMEOUT, all_written).await;
+                Some(code)
+            }
+            Farewell::None => None,
+        };
+        if let Some(code) = code {
+            connection.close(close_code(code), reason.as_bytes());
+        }
+        worker.count(|stats| stats.count_end(code, session.with_outbox(|outbox| outbox.len() as u64)));
+        format!("{}: {reason}", code.map_or("CONNECTION_LOST", code_label))
+    }
+}
+
+/// Decides how to tell the client, and in which words.
+async fn farewell(connection: &Connection, end: End) -> (Farewell, String) {
+    match end {
+        End::Task(Ending::Framing(error)) => (Farewell::Close(error.code()), error.to_string()),
+        End::Task(ending @ Ending::Stalled { .. }) => (Farewell::GoAway(ErrorCode::SlowConsumer), ending.to_string()),
+        End::Task(ending @ Ending::Goodbye) => (Farewell::AfterLastWords(ErrorCode::Unspecified), ending.to_string()),
+        End::Task(ending @ Ending::StreamAborted) if connection.close_reason().is_none() => {
+            (Farewell::Close(ErrorCode::MalformedFrame), ending.to_string())
+        }
+        End::Task(Ending::StreamAborted) => (Farewell::None, lost(&connection.closed().await)),
+        End::Broker(code, reason) => (Farewell::GoAway(code), reason),
+        End::Connection(error) => (Farewell::None, lost(&error)),
+    }
+}
+
+fn lost(error: &ConnectionError) -> String {
+    error.to_string()
+}
+
+fn say_go_away(session: &Session, code: ErrorCode, reason: &str) {
+    // A client that was replaced must not come back by itself.
+    let reconnect_after_ms = if code == ErrorCode::SessionReplaced { 0 } else { RECONNECT_AFTER_MS };
+    let go_away = wire::GoAway { code: code.into(), message: reason.to_owned(), reconnect_after_ms };
+    session.answer(server_frame::Frame::GoAway(go_away));
+}
+
+/// Waits until one of the tasks ends the connection. A task that panicked does; one that is done does not.
+async fn first_ending(tasks: &mut JoinSet<Served>) -> Ending {
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(Ok(())) => {}
+            Ok(Err(ending)) => return ending,
+            Err(_) => return Ending::StreamAborted,
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,99 @@
+//! The control stream: requests in, answers out.
+
+use std::{rc::Rc, time::Duration};
+
+use quinn::SendStream;
+use tokio::sync::oneshot;
+use zonecast_protocol::{
+    Refusal,
+    codec::{FrameError, decode_client_frame},
+    wire::{self, ErrorCode, client_frame, server_frame},
+};
+
+use super::{
+    Served,
+    stream::{Cut, FrameStream, finish, write_all},
+};
+use crate::{session::Session, worker::Worker};
+
+/// Reads requests and carries them out one after the other. `left` is told when the client says goodbye.
+pub(super) async fn read(
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    mut frames: FrameStream,
+    left: oneshot::Sender<()>,
+) -> Served {
+    while let Cut::Frame(frame) = frames.next().await? {
+        session.room_for_answers().await;
+        match decode_client_frame(frame)? {
+            client_frame::Frame::UpdateZones(request) => {
+                let id = request.request_id;
+                let change = worker.change_interest(|router| session.rules.borrow().update_zones(router, request));
+                answer(&worker, &session, id, change).await;
+            }
+            client_frame::Frame::HandOverZones(request) => {
+                answer(&worker, &session, request.request_id, worker.hand_over_zones(&session, &request)).await;
+            }
+            client_frame::Frame::UpdateTopics(request) => {
+                let id = request.request_id;
+                let change = worker.change_interest(|router| session.rules.borrow().update_topics(router, request));
+                answer(&worker, &session, id, change).await;
+            }
+            client_frame::Frame::Ping(ping) => {
+                session.answer(server_frame::Frame::Pong(wire::Pong { nonce: ping.nonce }));
+            }
+            // Nothing is kept for a resume yet, so there is nothing to free.
+            client_frame::Frame::DeliveryAck(_) => {}
+            client_frame::Frame::Goodbye(_) => break,
+            other @ (client_frame::Frame::Hello(_) | client_frame::Frame::Publish(_)) => {
+                let place = "on the control stream after the hello";
+                return Err(FrameError::Unexpected { frame: name_of(&other), place }.into());
+            }
+        }
+    }
+    // The lanes tell when all that was published before has been routed.
+    let _ = left.send(());
+    Ok(())
+}
+
+async fn answer(
+    worker: &Worker,
+    session: &Session,
+    request_id: u64,
+    change: impl Future<Output = Result<u64, Refusal>>,
+) {
+    let changed = match request_id {
+        0 => Err(Refusal::new(ErrorCode::InvalidArgument, "request_id is 0; number requests from 1")),
+        _ => change.await,
+    };
+    session.answer(match changed {
+        Ok(epoch) => server_frame::Frame::InterestApplied(wire::InterestApplied { request_id, epoch }),
+        Err(Refusal { code, message }) => {
+            worker.count(|stats| *stats.refusals.entry(code).or_default() += 1);
+            server_frame::Frame::RequestRefused(wire::RequestRefused { request_id, code: code.into(), message })
+        }
+    });
+}
+
+/// Writes answers as they come, many at once when many wait.
+pub(super) async fn write(session: Rc<Session>, mut send: SendStream, stall: Duration) -> Served {
+    while let Some(answers) = session.next_answers().await {
+        write_all(&mut send, answers.freeze(), stall, "control").await?;
+    }
+    finish(send).await;
+    Ok(())
+}
+
+/// The frame's name in the protocol.
+pub(super) fn name_of(frame: &client_frame::Frame) -> &'static str {
+    match frame {
+        client_frame::Frame::Hello(_) => "Hello",
+        client_frame::Frame::UpdateZones(_) => "UpdateZones",
+        client_frame::Frame::HandOverZones(_) => "HandOverZones",
+        client_frame::Frame::UpdateTopics(_) => "UpdateTopics",
+        client_frame::Frame::Publish(_) => "Publish",
+        client_frame::Frame::DeliveryAck(_) => "DeliveryAck",
+        client_frame::Frame::Ping(_) => "Ping",
+        client_frame::Frame::Goodbye(_) => "Goodbye",
+    }
+}

@@ -1,0 +1,152 @@
+//! From a first packet to a session: handshake, hello, admission, welcome.
+
+use std::rc::Rc;
+
+use quinn::{Connection, ConnectionError, Incoming, SendStream};
+use thiserror::Error;
+use tokio::time::timeout;
+use zonecast_protocol::{
+    ClientId, PROTOCOL_VERSION, Refusal, code_label,
+    codec::{FrameError, decode_client_frame},
+    source_of,
+    wire::{self, ErrorCode, client_frame, server_frame},
+};
+
+use super::{
+    Ending, close_code,
+    control::name_of,
+    stream::{Cut, FrameStream},
+};
+use crate::{admission::Claim, session::Session, worker::Worker};
+
+/// Longest `Hello.software` in bytes.
+const SOFTWARE_BYTES_MAX: usize = 64;
+
+/// A client that has introduced itself and been welcomed.
+pub(super) struct Introduced {
+    pub(super) connection: Connection,
+    pub(super) control: (SendStream, FrameStream),
+    pub(super) session: Rc<Session>,
+    pub(super) claim: Claim,
+    pub(super) software: String,
+}
+
+/// Why no session came about.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    /// The QUIC or TLS handshake failed, or the connection went away.
+    #[error("handshake: {0}")]
+    Handshake(#[from] ConnectionError),
+    /// The client broke the framing.
+    #[error(transparent)]
+    Framing(#[from] FrameError),
+    /// The hello was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The stream ended before the hello.
+    #[error("the control stream ended before a hello")]
+    NoHello,
+    /// It took too long.
+    #[error("no hello in time")]
+    Timeout,
+}
+
+impl Failure {
+    /// The name of the failure in the metrics.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Handshake(ConnectionError::TransportError(_)) => "transport_error",
+            Self::Handshake(_) => "handshake",
+            Self::Framing(error) => error.label(),
+            Self::Refused(refusal) => code_label(refusal.code),
+            Self::NoHello => "no_hello",
+            Self::Timeout => "HELLO_TIMEOUT",
+        }
+    }
+
+    fn close(&self, connection: &Connection) {
+        let code = match self {
+            Self::Handshake(_) => return,
+            Self::Framing(error) => error.code(),
+            Self::Refused(refusal) => refusal.code,
+            Self::NoHello => ErrorCode::InvalidHello,
+            Self::Timeout => ErrorCode::HelloTimeout,
+        };
+        connection.close(close_code(code), self.to_string().as_bytes());
+    }
+}
+
+/// Brings a connection from its first packet to a session.
+pub(super) async fn introduce(worker: &Rc<Worker>, incoming: Incoming) -> Result<Introduced, Failure> {
+    let address = incoming.remote_address().ip();
+    let deadline = worker.shared.config.connections.hello_timeout;
+    let begun = tokio::time::Instant::now();
+    // A peer that never completes the handshake gets no close: there are no keys to encrypt one for it.
+    let connection = timeout(deadline, async { incoming.accept()?.await }).await.map_err(|_| Failure::Timeout)??;
+    let hello = timeout(deadline.saturating_sub(begun.elapsed()), read_hello(worker, &connection)).await;
+    let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
+        Ok((hello, control)) => admit(worker, hello, address).await.map(|admitted| (admitted, control)),
+        Err(failure) => Err(failure),
+    };
+    match admitted {
+        Ok(((session, claim, software), control)) => Ok(Introduced { connection, control, session, claim, software }),
+        Err(failure) => {
+            failure.close(&connection);
+            Err(failure)
+        }
+    }
+}
+
+async fn read_hello(
+    worker: &Worker,
+    connection: &Connection,
+) -> Result<(wire::Hello, (SendStream, FrameStream)), Failure> {
+    let (send, recv) = connection.accept_bi().await?;
+    let mut frames = FrameStream::new(recv, worker.shared.limits.frame_bytes_max);
+    let frame = match frames.next().await {
+        Ok(Cut::Frame(frame)) => frame,
+        Ok(Cut::End) | Err(Ending::Goodbye | Ending::StreamAborted | Ending::Stalled { .. }) => {
+            return Err(Failure::NoHello);
+        }
+        Err(Ending::Framing(error)) => return Err(error.into()),
+    };
+    match decode_client_frame(frame)? {
+        client_frame::Frame::Hello(hello) => Ok((hello, (send, frames))),
+        other => Err(FrameError::Unexpected { frame: name_of(&other), place: "before the hello" }.into()),
+    }
+}
+
+async fn admit(
+    worker: &Rc<Worker>,
+    hello: wire::Hello,
+    address: std::net::IpAddr,
+) -> Result<(Rc<Session>, Claim, String), Failure> {
+    let client = check(&hello)?;
+    let source = source_of(&client, hello.incarnation);
+    let (session, claim) = worker.open_session(client, hello.incarnation, address).await?;
+    session.answer(server_frame::Frame::Welcome(wire::Welcome {
+        protocol_version: PROTOCOL_VERSION,
+        session_id: session.id.get(),
+        source,
+        resumed: false,
+        lanes: Vec::new(),
+        limits: Some((&*worker.shared.limits).into()),
+        software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }));
+    Ok((session, claim, hello.software))
+}
+
+fn check(hello: &wire::Hello) -> Result<ClientId, Refusal> {
+    if hello.protocol_version != PROTOCOL_VERSION {
+        let message = format!("protocol_version is {}; this broker speaks {PROTOCOL_VERSION}", hello.protocol_version);
+        return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
+    }
+    let invalid = |message: String| Refusal::new(ErrorCode::InvalidHello, message);
+    if hello.incarnation == 0 {
+        return Err(invalid("incarnation is 0; number the runs of a client from 1".into()));
+    }
+    if hello.software.len() > SOFTWARE_BYTES_MAX {
+        return Err(invalid(format!("software is longer than {SOFTWARE_BYTES_MAX} bytes")));
+    }
+    ClientId::new(&hello.client_id).map_err(|error| invalid(error.to_string()))
+}

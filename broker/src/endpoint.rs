@@ -1,0 +1,106 @@
+//! The UDP sockets of a broker, and how QUIC is tuned on them.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+use crate::{BrokerConfig, TlsError};
+
+/// Receive and send buffer asked of the system per socket; it may grant less.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// What one lane or control stream may have in flight towards the broker.
+const STREAM_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
+/// What one connection may have in flight towards the broker; unlimited by default in quinn.
+const RECEIVE_WINDOW_BYTES: u32 = 4 << 20;
+/// What the broker keeps of one connection until it is acknowledged.
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Round-trip time assumed before the first measurement; quinn's 333 ms is for the open internet.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+/// Why a broker's socket cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// Something else serves there.
+    #[error("UDP port {address} is in use; stop what listens there or choose another with listen")]
+    PortInUse {
+        /// The wanted address.
+        address: SocketAddr,
+    },
+    /// The system refuses.
+    #[error("UDP socket on {address} cannot be opened: {source}")]
+    Open {
+        /// The wanted address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The idle timeout does not fit QUIC's integer.
+    #[error("connections.idle_timeout_ms is too long for QUIC; at most 2^62 ms are possible")]
+    IdleTimeout,
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// One socket per worker, all on the same address; the kernel spreads connections over them by their addresses.
+pub(crate) fn bind(listen: SocketAddr, workers: NonZeroUsize) -> Result<Vec<UdpSocket>, EndpointError> {
+    // Several brokers on one port would share it in silence; a plain bind first finds that out.
+    let probe = open(listen, false)?;
+    let address = probe.local_addr().map_err(|source| EndpointError::Open { address: listen, source })?;
+    if workers == NonZeroUsize::MIN {
+        return Ok(vec![probe]);
+    }
+    drop(probe);
+    (0..workers.get()).map(|_| open(address, true)).collect()
+}
+
+fn open(address: SocketAddr, shared: bool) -> Result<UdpSocket, EndpointError> {
+    let opened = || {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_nonblocking(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        // Best effort: the system's own maximum applies, and a smaller buffer is no error.
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        Ok(UdpSocket::from(socket))
+    };
+    opened().map_err(|source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => EndpointError::PortInUse { address },
+        _ => EndpointError::Open { address, source },
+    })
+}
+
+/// The QUIC side of the configuration, shared by all workers.
+pub(crate) fn server_config(config: &BrokerConfig) -> Result<ServerConfig, EndpointError> {
+    let idle = IdleTimeout::try_from(config.connections.idle_timeout).map_err(|_| EndpointError::IdleTimeout)?;
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(config.limits.lanes_max))
+        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .max_idle_timeout(Some(idle))
+        .initial_rtt(INITIAL_RTT)
+        .datagram_receive_buffer_size(None);
+    let mut server = ServerConfig::with_crypto(Arc::new(config.tls.quic_config()?));
+    server.transport_config(Arc::new(transport));
+    Ok(server)
+}
+
+/// A worker's endpoint. Must be called within the worker's runtime.
+pub(crate) fn endpoint(socket: UdpSocket, server: ServerConfig) -> io::Result<quinn::Endpoint> {
+    quinn::Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+}

@@ -1,0 +1,49 @@
+//! What workers tell each other, and what the outside asks of them.
+
+use std::{convert::Infallible, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot};
+use zonecast_core::{InterestChange, OutboundEvent, SessionId, ZoneInterest};
+use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
+
+use crate::{session::Gauge, stats::Snapshot};
+
+/// Messages that wait in one worker's mailbox before senders wait.
+pub(crate) const MAILBOX_MESSAGES_MAX: usize = 1024;
+
+/// A message to a worker. Handling one never waits, so workers cannot wait for each other in a circle.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// A session begins on another worker; its gauge says whether it can take more.
+    Opened(SessionId, Arc<Gauge>),
+    /// Apply the change; dropping `Applied` tells the sender so.
+    Interest(Arc<InterestChange>, Applied),
+    /// Events that matched sessions of this worker.
+    Deliveries(Vec<HandOver>),
+    /// A session of another worker hands zones over to one of this worker.
+    TakeZones(TakeZones),
+    /// End a session; dropping the sender tells that nothing is matched for it any more, anywhere.
+    End(SessionId, ErrorCode, String, oneshot::Sender<Infallible>),
+    /// Count what is here.
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// One event for some sessions of one worker.
+#[derive(Debug)]
+pub(crate) struct HandOver {
+    pub(crate) event: OutboundEvent,
+    pub(crate) sessions: Vec<SessionId>,
+}
+
+/// Zones on their way from one session to another.
+#[derive(Debug)]
+pub(crate) struct TakeZones {
+    pub(crate) from: SessionId,
+    pub(crate) from_client: ClientId,
+    pub(crate) to: SessionId,
+    pub(crate) zones: Vec<(u32, ZoneInterest)>,
+    pub(crate) answer: oneshot::Sender<Result<u64, Refusal>>,
+}
+
+/// Held by whoever has yet to apply a change; the change is in force once all are dropped.
+pub(crate) type Applied = mpsc::Sender<Infallible>;

@@ -1,0 +1,76 @@
+//! What a worker counts: plain numbers on its own thread, copied out when somebody asks.
+
+use rustc_hash::FxHashMap;
+use zonecast_core::DurationHistogram;
+use zonecast_protocol::{DeliveryClass, wire::ErrorCode};
+
+/// One event in so many has its matching timed.
+pub(crate) const MATCH_SAMPLE_EVERY: u64 = 64;
+
+/// Counters of one worker since its start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stats {
+    pub(crate) handshakes_failed: FxHashMap<&'static str, u64>,
+    pub(crate) sessions_opened: u64,
+    pub(crate) sessions_ended: FxHashMap<ErrorCode, u64>,
+    pub(crate) sessions_lost: u64,
+    pub(crate) events_in: EventsByClass,
+    pub(crate) events_unmatched: u64,
+    pub(crate) event_bytes_in: u64,
+    pub(crate) refusals: FxHashMap<ErrorCode, u64>,
+    pub(crate) deliveries_queued: u64,
+    pub(crate) deliveries_out: u64,
+    pub(crate) delivery_bytes_out: u64,
+    pub(crate) gaps_out: u64,
+    pub(crate) dropped_transient: u64,
+    pub(crate) dropped_at_end: u64,
+    pub(crate) state_replaced: u64,
+    pub(crate) publishers_held: u64,
+    pub(crate) hand_overs: u64,
+    pub(crate) matching: DurationHistogram,
+    pub(crate) residence: DurationHistogram,
+}
+
+impl Stats {
+    /// Counts a session's end: its code, or `None` when the connection was lost, and the deliveries it left behind.
+    pub(crate) fn count_end(&mut self, code: Option<ErrorCode>, left_behind: u64) {
+        match code {
+            Some(code) => *self.sessions_ended.entry(code).or_default() += 1,
+            None => self.sessions_lost += 1,
+        }
+        self.dropped_at_end += left_behind;
+    }
+}
+
+/// Events by delivery class.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EventsByClass {
+    pub(crate) reliable: u64,
+    pub(crate) state: u64,
+    pub(crate) transient: u64,
+}
+
+impl EventsByClass {
+    pub(crate) fn count(&mut self, class: DeliveryClass) {
+        match class {
+            DeliveryClass::State => self.state += 1,
+            DeliveryClass::Transient => self.transient += 1,
+            DeliveryClass::Reliable | DeliveryClass::Unspecified => self.reliable += 1,
+        }
+    }
+}
+
+/// A worker's counters and what it holds right now.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) stats: Stats,
+    pub(crate) sessions: usize,
+    pub(crate) queue_deliveries: usize,
+    pub(crate) queue_bytes: usize,
+    /// Of the interest table, which is the same on every worker.
+    pub(crate) zones: usize,
+    pub(crate) topics: usize,
+    pub(crate) epoch: u64,
+    /// Name, zones, and events that this worker routed there.
+    pub(crate) worlds: Vec<(String, usize, u64)>,
+}

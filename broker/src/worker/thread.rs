@@ -1,0 +1,131 @@
+//! A worker's thread: runtime, endpoint, and the loops that accept connections and read the mailbox.
+
+use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle};
+
+use quinn::ServerConfig;
+use tokio::{
+    runtime::Builder,
+    sync::{mpsc, oneshot, watch},
+    task::LocalSet,
+};
+use tracing::{debug, warn};
+use zonecast_protocol::wire::ErrorCode;
+
+use super::{Shared, Worker};
+use crate::{connection, endpoint, mail::Mail};
+
+/// How far a broker's life has come. Workers watch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Serving.
+    Serving,
+    /// No new connections; sessions are told, drained and closed.
+    Draining,
+    /// Whatever is left is closed at once.
+    Stopped,
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub(crate) struct WorkerThread {
+    thread: JoinHandle<()>,
+    /// Resolves when the worker has ended; not to be polled again after that.
+    pub(crate) ended: oneshot::Receiver<()>,
+    /// Whether `ended` has resolved.
+    pub(crate) has_ended: bool,
+}
+
+impl WorkerThread {
+    /// Waits for the thread, which must have signalled its end; false when it panicked.
+    pub(crate) fn join(self) -> bool {
+        self.thread.join().is_ok()
+    }
+}
+
+/// Starts a worker's thread. The endpoint is open when this returns.
+pub(crate) async fn spawn(
+    index: u16,
+    shared: Arc<Shared>,
+    socket: UdpSocket,
+    server: ServerConfig,
+    mailbox: mpsc::Receiver<Mail>,
+    phase: watch::Receiver<Phase>,
+) -> io::Result<WorkerThread> {
+    let (opened, open) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let body = move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let tasks = LocalSet::new();
+        tasks.block_on(&runtime, async {
+            match endpoint::endpoint(socket, server) {
+                Ok(endpoint) => {
+                    let _ = opened.send(Ok(()));
+                    run(Rc::new(Worker::new(index, shared)), endpoint, mailbox, phase).await;
+                }
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        });
+        let _ = end.send(());
+    };
+    let thread = std::thread::Builder::new().name(format!("zonecast-{index}")).spawn(body)?;
+    match open.await {
+        Ok(result) => result?,
+        Err(_) => return Err(io::Error::other("the worker thread ended before it opened its endpoint")),
+    }
+    Ok(WorkerThread { thread, ended, has_ended: false })
+}
+
+async fn run(
+    worker: Rc<Worker>,
+    endpoint: quinn::Endpoint,
+    mailbox: mpsc::Receiver<Mail>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
+    let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
+    // An error means that the broker's handle is gone, which is the same as being stopped.
+    let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
+    endpoint.set_server_config(None);
+    worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
+    if drain {
+        tokio::select! {
+            () = endpoint.wait_idle() => {}
+            _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => debug!("draining was cut short"),
+        }
+    }
+    endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
+    accepting.abort();
+    post.abort();
+}
+
+async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
+    while let Some(mail) = mailbox.recv().await {
+        if let Some(take) = worker.take_mail(mail) {
+            let worker = Rc::clone(&worker);
+            tokio::task::spawn_local(async move { worker.take_zones(take).await });
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, endpoint: quinn::Endpoint) {
+    while let Some(incoming) = endpoint.accept().await {
+        let address = incoming.remote_address().ip();
+        match worker.shared.admission.enter(address, &worker.shared.config.connections) {
+            Ok(place) => {
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve(&worker, incoming).await;
+                    drop(place);
+                });
+            }
+            Err(limit) => {
+                warn!(%address, limit, "connection refused: limit reached");
+                worker.count(|stats| *stats.handshakes_failed.entry(limit).or_default() += 1);
+                incoming.refuse();
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How sessions begin, replace each other, fall behind and end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use zonecast_protocol::wire::{self, client_frame, server_frame};
+use zonecast_protocol::{DeliveryClass, ErrorCode};
+
+use crate::raw::{Peer, World, hello};
+
+crate::with_one_and_two_workers! {
+    the_newer_run_of_a_client_wins
+    a_welcome_means_that_the_replaced_session_hears_nothing_any_more
+    a_stream_that_is_reset_ends_the_session
+    what_was_published_before_a_goodbye_is_routed
+    a_frozen_reader_is_ended_and_its_neighbours_are_served
+    transient_events_are_dropped_oldest_first_and_shown
+    shutdown_tells_drains_and_ends
+}
+
+async fn the_newer_run_of_a_client_wins(workers: usize) {
+    let world = World::new(workers).await;
+    for incarnation in [5, 5, 6] {
+        let mut older = world.client_run("server", 5).await;
+        let mut newer = world.client_run("server", incarnation).await;
+        match older.next().await {
+            server_frame::Frame::GoAway(go_away) => assert_eq!(go_away.code(), ErrorCode::SessionReplaced),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(older.closed().await.0, ErrorCode::SessionReplaced);
+        newer.listen(1, "mine", "").await.unwrap();
+        let event = newer.event_on("mine");
+        assert_eq!(newer.publish(event).await, Ok(1));
+        if incarnation == 6 {
+            let mut stale = Peer::open(world.connection().await).await;
+            stale.send(client_frame::Frame::Hello(hello("server", 5))).await;
+            assert_eq!(stale.closed().await.0, ErrorCode::StaleIncarnation);
+        }
+    }
+}
+
+async fn a_welcome_means_that_the_replaced_session_hears_nothing_any_more(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    for incarnation in 1..20 {
+        // The older one is alive but reads nothing: its last words must not hold up the newer one.
+        let mut older = world.client_run("server", incarnation).await;
+        older.listen(1, "mine", "").await.unwrap();
+        let mut newer = world.client_run("server", incarnation + 1).await;
+        let event = publisher.event_on("mine");
+        assert_eq!(publisher.publish(event).await, Ok(0));
+        newer.listen(1, "mine", "").await.unwrap();
+        let event = publisher.event_on("mine");
+        assert_eq!(publisher.publish(event).await, Ok(1));
+    }
+}
+
+async fn a_stream_that_is_reset_ends_the_session(workers: usize) {
+    let world = World::new(workers).await;
+    let mut on_control = world.client("control").await;
+    on_control.control.reset(7_u32.into()).unwrap();
+    assert_eq!(on_control.closed().await.0, ErrorCode::MalformedFrame);
+    let mut on_lane = world.client("lane").await;
+    on_lane.write_lane(&[9, 1]).await;
+    on_lane.lane().reset(7_u32.into()).unwrap();
+    assert_eq!(on_lane.closed().await.0, ErrorCode::MalformedFrame);
+    let mut stopped = world.client("stopped").await;
+    stopped.listen(1, "mine", "").await.unwrap();
+    let event = stopped.event_on("mine");
+    assert_eq!(stopped.publish(event).await, Ok(1));
+    stopped.received().await;
+    stopped.stop_deliveries();
+    let event = stopped.event_on("mine");
+    stopped.write_publish(wire::Publish { event: event.encode_to_vec().into(), ..Default::default() }).await;
+    assert_eq!(stopped.closed().await.0, ErrorCode::MalformedFrame);
+}
+
+async fn what_was_published_before_a_goodbye_is_routed(workers: usize) {
+    const EVENTS: u64 = 2_000;
+    let world = World::new(workers).await;
+    let (mut publisher, mut receiver) = (world.client("publisher").await, world.client("receiver").await);
+    receiver.listen(1, "last.words", "").await.unwrap();
+    let leaving = async {
+        for _ in 0..EVENTS {
+            let event = publisher.event_on("last.words").encode_to_vec().into();
+            publisher.write_publish(wire::Publish { event, ..Default::default() }).await;
+        }
+        let lane = publisher.finish_lane();
+        lane.stopped().await.unwrap();
+        publisher.send(client_frame::Frame::Goodbye(wire::Goodbye {})).await;
+        assert_eq!(publisher.closed().await.0, ErrorCode::Unspecified);
+    };
+    let receiving = async {
+        for _ in 0..EVENTS {
+            receiver.received().await;
+        }
+    };
+    tokio::join!(leaving, receiving);
+}
+
+/// Publishes to the topic until the broker no longer takes it, for want of credit.
+async fn flood(publisher: &mut Peer, topic: &str, events: u32) {
+    for _ in 0..events {
+        let event = wire::Event { payload: Bytes::from(vec![0; 8192]), ..publisher.event_on(topic) };
+        let event = event.encode_to_vec().into();
+        publisher.write_publish(wire::Publish { event, ..Default::default() }).await;
+    }
+}
+
+async fn a_frozen_reader_is_ended_and_its_neighbours_are_served(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.connections.slow_consumer_timeout = Duration::from_millis(500);
+        config.outbox.bytes_soft = 1 << 20;
+        config.outbox.bytes_max = 4 << 20;
+    })
+    .await;
+    let mut frozen = world.client("frozen").await;
+    frozen.listen(1, "flood", "").await.unwrap();
+    let mut reader = world.client("reader").await;
+    reader.listen(1, "calm", "").await.unwrap();
+    let (mut flooder, mut calm) = (world.client("flooder").await, world.client("calm").await);
+    let served = async {
+        for _ in 0..200 {
+            let event = calm.event_on("calm");
+            assert_eq!(calm.publish(event).await, Ok(1));
+            reader.received().await;
+        }
+    };
+    // 64 MiB for one who reads nothing: windows, outbox and lane fill, and the flooder is held back until the end.
+    tokio::join!(flood(&mut flooder, "flood", 8192), served);
+    match frozen.next().await {
+        server_frame::Frame::GoAway(go_away) => assert_eq!(go_away.code(), ErrorCode::SlowConsumer),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(frozen.closed().await.0, ErrorCode::SlowConsumer);
+    let event = flooder.event_on("flood");
+    assert_eq!(flooder.publish(event).await, Ok(0), "the flooder is free again, and nobody listens");
+}
+
+async fn transient_events_are_dropped_oldest_first_and_shown(workers: usize) {
+    let world = World::with(workers, |config| config.outbox.deliveries_max = 50).await;
+    let (mut publisher, mut receiver) = (world.client("publisher").await, world.client("receiver").await);
+    receiver.listen(1, "noise", "").await.unwrap();
+    const EVENTS: u64 = 3_000;
+    for _ in 0..EVENTS {
+        let event = wire::Event {
+            class: DeliveryClass::Transient.into(),
+            payload: Bytes::from(vec![0; 16 << 10]),
+            ..publisher.event_on("noise")
+        };
+        let event = event.encode_to_vec().into();
+        publisher.write_publish(wire::Publish { event, ..Default::default() }).await;
+    }
+    let last = publisher.event_on("noise");
+    publisher.publish(last).await.unwrap();
+    let (mut seen, mut missing, mut next) = (0, 0, 1);
+    while next <= EVENTS + 1 {
+        match receiver.next_delivery().await {
+            server_frame::Frame::Deliver(deliver) => {
+                assert_eq!(deliver.seq, next, "a jump is announced");
+                (seen, next) = (seen + 1, next + 1);
+            }
+            server_frame::Frame::Gap(gap) => {
+                assert_eq!(gap.from_seq, next);
+                assert_eq!(gap.reason(), wire::GapReason::SlowConsumer);
+                missing += gap.to_seq - gap.from_seq + 1;
+                next = gap.to_seq + 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(seen + missing, EVENTS + 1, "all are accounted for");
+    assert!(missing > 0, "48 MiB do not fit into windows and 50 places");
+}
+
+async fn shutdown_tells_drains_and_ends(workers: usize) {
+    let world = World::new(workers).await;
+    let (mut publisher, mut receiver) = (world.client("publisher").await, world.client("receiver").await);
+    receiver.listen(1, "work", "").await.unwrap();
+    for _ in 0..100 {
+        let event = publisher.event_on("work");
+        publisher.publish(event).await.unwrap();
+    }
+    let address = world.broker.local_addr();
+    let stopping = tokio::spawn(world.broker.shutdown());
+    for _ in 0..100 {
+        receiver.received().await;
+    }
+    for peer in [&mut publisher, &mut receiver] {
+        match peer.next().await {
+            server_frame::Frame::GoAway(go_away) => {
+                assert_eq!(go_away.code(), ErrorCode::ShuttingDown);
+                assert!(go_away.reconnect_after_ms > 0);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(peer.closed().await.0, ErrorCode::ShuttingDown);
+    }
+    stopping.await.unwrap();
+    std::net::UdpSocket::bind(address).expect("the port is free again");
+}

@@ -1,0 +1,252 @@
+//! The client: the handle by which an application does everything.
+
+use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+use zonecast_protocol::Limits;
+
+use crate::{
+    config::ClientConfig,
+    connection::{Command, Driver},
+    error::{CloseError, ConnectError, LinkError, PublishError, RequestError, SubscribeError, ZoneError},
+    event::{Event, EventId},
+    handle::{Handle, Shared},
+    item::ZoneSpec,
+    publish::{Payload, Publish},
+    publisher::{PendingReceipt, Receipt, Refusals, now_us},
+    request,
+    state::ConnectionStates,
+    sync::locked,
+    topics::TopicSubscription,
+    zones::ZoneSubscription,
+};
+
+/// A client of a zonecast broker. Cheap to clone; clones are the same client.
+///
+/// Behind it a task keeps one connection: it connects again when the connection breaks (with a random, growing wait, to
+/// the given brokers in turn), renews all subscriptions, and sends what has been queued. It ends when the last clone and
+/// the last subscription are dropped, after what is queued has been sent and the broker was told goodbye, if the runtime
+/// lives so long; [`close`](Self::close) waits for that.
+#[derive(Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+/// How a client has fared since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ClientStats {
+    /// Connections made, counting the first.
+    pub connections: u64,
+    /// Events received.
+    pub delivered: u64,
+    /// Deliveries that will never come, as shown to subscriptions by gaps.
+    pub missing: u64,
+    /// Events of those that this version cannot read.
+    pub undecodable: u64,
+    /// Events received for which there was no subscription any more, and replies that came too late.
+    pub unclaimed: u64,
+    /// Publishes refused by the broker, whether an acknowledgement was asked for or not.
+    pub refused: u64,
+}
+
+impl Client {
+    /// Connects to the first of the brokers that answers, and returns when it has.
+    ///
+    /// Must be called within a tokio runtime, on which the client's tasks then run.
+    ///
+    /// # Errors
+    /// The configuration is not usable, no broker answers within
+    /// [`connect_timeout`](ClientConfig::connect_timeout), or they refuse this client.
+    pub async fn connect(config: ClientConfig) -> Result<Self, ConnectError> {
+        let settings = config.validate(now_us())?;
+        let waited = settings.timing.connect_timeout;
+        let shared = Arc::new(Shared::new(&settings));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (first, outcome) = oneshot::channel();
+        let client = Self { handle: Arc::new(Handle::new(&settings, shared.clone(), commands)) };
+        // Whoever stops waiting drops the only handle, which ends the driver.
+        tokio::spawn(Driver::new(settings, shared.clone(), receiver, first).run());
+        if let Ok(Ok(outcome)) = timeout(waited, outcome).await {
+            return outcome.map(|()| client);
+        }
+        let last = locked(&shared.last_failure).take().unwrap_or(LinkError::NoAnswer { waited });
+        Err(ConnectError::Unreachable { waited, last })
+    }
+
+    /// The client's id.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        self.handle.shared.client_id.as_str()
+    }
+
+    /// The number of this run of the client, which its events bear as [`Event::source`]. It stays the same over
+    /// reconnects.
+    #[must_use]
+    pub fn source(&self) -> u64 {
+        self.handle.shared.source
+    }
+
+    /// What the broker permits, as it said last.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.handle.shared.limits()
+    }
+
+    /// Watches the connection.
+    #[must_use]
+    pub fn states(&self) -> ConnectionStates {
+        ConnectionStates::new(self.handle.shared.states.subscribe())
+    }
+
+    /// Counts what has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        let counters = &self.handle.shared.counters;
+        ClientStats {
+            connections: counters.connections.load(Relaxed),
+            delivered: counters.delivered.load(Relaxed),
+            missing: counters.missing.load(Relaxed),
+            undecodable: counters.undecodable.load(Relaxed),
+            unclaimed: counters.unclaimed.load(Relaxed),
+            refused: counters.refused.load(Relaxed),
+        }
+    }
+
+    /// Subscribes to everything that touches one of these zones, and returns when that is in force.
+    ///
+    /// A client has one zone subscription, whose zones can be changed. Without zones it still receives what other
+    /// clients hand over; a client to which zones are handed over should have one. Waits while there is no connection.
+    ///
+    /// # Errors
+    /// The zones are not valid, the broker refuses them, the client has a zone subscription already, or it is closed.
+    pub async fn subscribe_zones(
+        &self,
+        zones: impl IntoIterator<Item = ZoneSpec>,
+    ) -> Result<ZoneSubscription, ZoneError> {
+        ZoneSubscription::open(self.handle.clone(), zones.into_iter().collect()).await
+    }
+
+    /// Subscribes to the topics that match a pattern (`users.*`, `users.>`), and returns when that is in force.
+    ///
+    /// Events reach every subscription of the client that matches. Waits while there is no connection.
+    ///
+    /// # Errors
+    /// The pattern is not valid or overlaps with one in a queue group, the broker refuses it, or the client is closed.
+    pub async fn subscribe(&self, pattern: &str) -> Result<TopicSubscription, SubscribeError> {
+        TopicSubscription::open(self.handle.clone(), pattern, None).await
+    }
+
+    /// As [`subscribe`](Self::subscribe), but of all subscriptions with the same pattern and queue group (1 to 64 bytes
+    /// of `[A-Za-z0-9_.-]`), at whichever client, one receives each event: for sharing work.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Self::subscribe). Within one client a pattern in a queue group must not overlap with another
+    /// pattern or group; use a second client for that.
+    pub async fn queue_subscribe(&self, pattern: &str, queue_group: &str) -> Result<TopicSubscription, SubscribeError> {
+        TopicSubscription::open(self.handle.clone(), pattern, Some(queue_group)).await
+    }
+
+    /// Queues an event on its lane and returns its name, without waiting for the broker.
+    ///
+    /// Waits while the lane has no room: while the connection is away, or the broker or a receiver holds the lane back.
+    /// Events of one lane that one task publishes go out in that order. An event that is written when the connection
+    /// breaks may be lost; one that is still queued goes out on the next connection. Should the broker refuse it, that
+    /// shows at [`refusals`](Self::refusals).
+    ///
+    /// # Errors
+    /// The event is not valid, there is no room in time, or the client is closed. It is not sent then.
+    pub async fn publish(&self, publish: Publish<'_>) -> Result<EventId, PublishError> {
+        self.handle.publish(&publish).await
+    }
+
+    /// As [`publish`](Self::publish), without waiting: for loops that must not stand still.
+    ///
+    /// # Errors
+    /// [`PublishError::LaneFull`] instead of waiting.
+    pub fn try_publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
+        self.handle.try_publish(publish)
+    }
+
+    /// Publishes an event and waits until the broker has routed it to all whom it concerns.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), and [`PublishError::Refused`] by the broker, or
+    /// [`PublishError::ConnectionLost`] before the answer: then it may or may not have been routed.
+    pub async fn publish_acked(&self, publish: Publish<'_>) -> Result<Receipt, PublishError> {
+        self.handle.publish_with_ack(&publish).await?.await
+    }
+
+    /// As [`publish_acked`](Self::publish_acked) in two steps: returns when the event is queued, so that many
+    /// acknowledgements can be under way at once.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); what the broker says comes with the receipt.
+    pub async fn publish_with_ack(&self, publish: Publish<'_>) -> Result<PendingReceipt, PublishError> {
+        self.handle.publish_with_ack(&publish).await
+    }
+
+    /// Refusals of publishes without acknowledgement, from now on. Also logged, and counted in [`ClientStats::refused`].
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        Refusals::new(self.handle.shared.listen_to_refusals())
+    }
+
+    /// Asks whoever listens to a topic, and waits for the first reply.
+    ///
+    /// # Errors
+    /// [`RequestError::NoResponder`] at once when nobody listens; no reply within `patience`; or the request could not
+    /// be published.
+    pub async fn request<'a>(
+        &self,
+        topic: &'a str,
+        payload: impl Into<Payload<'a>>,
+        patience: Duration,
+    ) -> Result<Event, RequestError> {
+        let publish = Publish::to_topic(topic).payload(payload);
+        request::request(&self.handle, publish, topic, patience).await
+    }
+
+    /// Answers a request; returns when the answer is queued.
+    ///
+    /// # Errors
+    /// The event asks for no reply, or as [`publish`](Self::publish).
+    pub async fn reply<'a>(
+        &self,
+        request: &'a Event,
+        payload: impl Into<Payload<'a>>,
+    ) -> Result<EventId, PublishError> {
+        let topic = request.reply_to().ok_or(PublishError::NoReplyTopic)?;
+        self.publish(Publish::to_topic(topic).payload(payload)).await
+    }
+
+    /// Ends the client in order: sends what is queued, waits for outstanding acknowledgements, says goodbye, and waits
+    /// until the broker closes; at most for [`close_timeout`](ClientConfig::close_timeout). All clones and
+    /// subscriptions end with it.
+    ///
+    /// # Errors
+    /// Publishes were left that could not be sent; also when the client had ended by itself.
+    pub async fn close(&self) -> Result<(), CloseError> {
+        let (done, closed) = oneshot::channel();
+        // Either fails when the client has ended already.
+        if self.handle.commands.send(Command::Close(done)).is_ok() {
+            let _ = closed.await;
+        }
+        match self.handle.shared.unsent.load(Relaxed) {
+            0 => Ok(()),
+            publishes => Err(CloseError::Unsent { publishes }),
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("client_id", &self.client_id())
+            .field("source", &format_args!("{:016x}", self.source()))
+            .finish_non_exhaustive()
+    }
+}

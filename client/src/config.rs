@@ -1,0 +1,360 @@
+//! How a client is set up: what the application says, and the checked form of it.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::congestion::CubicConfig;
+use socket2::{Domain, Protocol, Socket, Type};
+use zonecast_protocol::ClientId;
+
+use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig};
+
+/// What a client needs to know before it can connect.
+///
+/// Nothing is checked until [`Client::connect`](crate::Client::connect), which names what is wrong.
+///
+/// ```no_run
+/// # use zonecast_client::{Client, ClientConfig, TlsConfig};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let tls = TlsConfig::from_files(Some("ca.pem".as_ref()), None)?;
+/// let client = Client::connect(ClientConfig::new("zone-server-7").address("broker-1:4433").tls(tls)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "pass it to Client::connect"]
+pub struct ClientConfig {
+    client_id: String,
+    addresses: Vec<String>,
+    server_name: Option<String>,
+    tls: Option<TlsConfig>,
+    token: AccessToken,
+    incarnation: Option<u64>,
+    seed: Option<u64>,
+    endpoint: Option<quinn::Endpoint>,
+    transport: TransportOptions,
+    timing: Timing,
+    queues: Queues,
+}
+
+/// A secret, which must not be seen in a log.
+#[derive(Clone)]
+pub(crate) struct AccessToken(pub(crate) String);
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "hidden" })
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Timing {
+    pub(crate) connect_timeout: Duration,
+    pub(crate) attempt_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) publish_timeout: Option<Duration>,
+    pub(crate) backoff_base: Duration,
+    pub(crate) backoff_cap: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Queues {
+    pub(crate) deliveries: MailboxBounds,
+    pub(crate) lane_bytes_max: u32,
+}
+
+/// Settings of the QUIC connection, with defaults for a data centre.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TransportOptions {
+    /// The round trip that is assumed until one was measured. Default: 50 ms.
+    pub initial_rtt: Duration,
+    /// After so much silence something is sent to keep the connection alive. Default: 3 s.
+    pub keep_alive: Duration,
+    /// After so much silence the connection is lost. Default: 10 s, as the broker has it.
+    pub idle_timeout: Duration,
+    /// Bytes that may be on their way to this client on one stream. Default: 4 MiB.
+    pub stream_receive_window_bytes: u32,
+    /// Bytes that may be on their way to this client in all. Default: 8 MiB.
+    pub receive_window_bytes: u32,
+    /// Bytes of publishes that may be sent without the broker having confirmed their arrival. Default: 8 MiB.
+    pub send_window_bytes: u64,
+    /// Bytes that are sent at once on a new connection, before congestion control knows better. Default: 14,720.
+    pub initial_window_bytes: u64,
+    /// Bytes that the system may hold of what has arrived, and of what is to be sent, so that bursts are not lost.
+    /// Default: 2 MiB, or what the system grants (on Linux `net.core.rmem_max`). Of no effect on a given endpoint.
+    pub socket_buffer_bytes: usize,
+}
+
+impl Default for TransportOptions {
+    fn default() -> Self {
+        Self {
+            initial_rtt: Duration::from_millis(50),
+            keep_alive: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(10),
+            stream_receive_window_bytes: 4 << 20,
+            receive_window_bytes: 8 << 20,
+            send_window_bytes: 8 << 20,
+            initial_window_bytes: 14_720,
+            socket_buffer_bytes: 2 << 20,
+        }
+    }
+}
+
+impl TransportOptions {
+    fn quinn(&self) -> quinn::TransportConfig {
+        let mut cubic = CubicConfig::default();
+        cubic.initial_window(self.initial_window_bytes);
+        let idle_ms = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+        let mut config = quinn::TransportConfig::default();
+        config
+            .initial_rtt(self.initial_rtt)
+            .keep_alive_interval(Some(self.keep_alive))
+            .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
+            .stream_receive_window(self.stream_receive_window_bytes.into())
+            .receive_window(self.receive_window_bytes.into())
+            .send_window(self.send_window_bytes)
+            .congestion_controller_factory(Arc::new(cubic))
+            // The broker opens one stream, for deliveries, and no other.
+            .max_concurrent_uni_streams(1_u32.into())
+            .max_concurrent_bidi_streams(0_u32.into())
+            .datagram_receive_buffer_size(None);
+        config
+    }
+}
+
+impl ClientConfig {
+    /// A client of this id: 1 to 64 bytes of `[A-Za-z0-9_.-]`. A client id has one live session at a broker.
+    pub fn new(client_id: impl Into<String>) -> Self {
+        Self {
+            client_id: client_id.into(),
+            addresses: Vec::new(),
+            server_name: None,
+            tls: None,
+            token: AccessToken(String::new()),
+            incarnation: None,
+            seed: None,
+            endpoint: None,
+            transport: TransportOptions::default(),
+            timing: Timing {
+                connect_timeout: Duration::from_secs(5),
+                attempt_timeout: Duration::from_secs(2),
+                close_timeout: Duration::from_secs(3),
+                publish_timeout: None,
+                backoff_base: Duration::from_millis(50),
+                backoff_cap: Duration::from_secs(5),
+            },
+            queues: Queues {
+                deliveries: MailboxBounds { items_max: 1024, bytes_max: 16 << 20 },
+                lane_bytes_max: 1 << 20,
+            },
+        }
+    }
+
+    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn.
+    pub fn address(mut self, address: impl Into<String>) -> Self {
+        self.addresses.push(address.into());
+        self
+    }
+
+    /// The name that the brokers' certificates must bear. Default: the host part of the address.
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Whom to trust. Must be given.
+    pub fn tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The access token for brokers that ask for one. Default: none.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = AccessToken(token.into());
+        self
+    }
+
+    /// Which run of this client this is, at least 1; of two live runs the greater wins. Default: the time of
+    /// [`Client::connect`](crate::Client::connect) in microseconds since 1970.
+    pub fn incarnation(mut self, incarnation: u64) -> Self {
+        self.incarnation = Some(incarnation);
+        self
+    }
+
+    /// Seed of the random waits between attempts, for runs that must repeat exactly. Default: random.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The UDP endpoint to connect from, to be shared by many clients or simulated. Default: one of its own.
+    pub fn endpoint(mut self, endpoint: quinn::Endpoint) -> Self {
+        self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// Settings of the QUIC connection.
+    pub fn transport(mut self, transport: TransportOptions) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// How long [`Client::connect`](crate::Client::connect) tries before it gives up. Default: 5 s. Later reconnects
+    /// go on for as long as it takes.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.connect_timeout = timeout;
+        self
+    }
+
+    /// How long one attempt at one address may take, and afterwards the renewal of the subscriptions. Default: 2 s.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.attempt_timeout = timeout;
+        self
+    }
+
+    /// How long [`Client::close`](crate::Client::close) waits for queued publishes, their answers, and the broker.
+    /// Default: 3 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.close_timeout = timeout;
+        self
+    }
+
+    /// How long a publish waits for room on its lane, for example while there is no connection. Default: as long as it
+    /// takes.
+    pub fn publish_timeout(mut self, timeout: Duration) -> Self {
+        self.timing.publish_timeout = Some(timeout);
+        self
+    }
+
+    /// The waits between rounds of attempts: uniformly random from 0 to `min(cap, base * 2^n)`. Default: 50 ms and 5 s.
+    pub fn backoff(mut self, base: Duration, cap: Duration) -> Self {
+        self.timing.backoff_base = base;
+        self.timing.backoff_cap = cap;
+        self
+    }
+
+    /// Most items that wait for each subscription's reader (it may hold as many again). Default: 1024, at least 1.
+    pub fn delivery_queue_items_max(mut self, items_max: usize) -> Self {
+        self.queues.deliveries.items_max = items_max.max(1);
+        self
+    }
+
+    /// Most bytes of events that wait for each subscription's reader; a single event is taken whatever its size.
+    /// Default: 16 MiB.
+    pub fn delivery_queue_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.queues.deliveries.bytes_max = bytes_max;
+        self
+    }
+
+    /// Most bytes of publishes that wait on each lane; a single one is taken whatever its size. Default: 1 MiB.
+    pub fn lane_queue_bytes_max(mut self, bytes_max: u32) -> Self {
+        self.queues.lane_bytes_max = bytes_max.max(1);
+        self
+    }
+
+    /// Checks what can be checked without a network.
+    pub(crate) fn validate(self, now_us: u64) -> Result<Settings, ConnectError> {
+        let client_id = ClientId::new(&self.client_id).map_err(ConnectError::ClientId)?;
+        let brokers = self.addresses.iter().map(|address| broker(address, self.server_name.as_deref()));
+        let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
+        if brokers.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        let crypto = self.tls.ok_or(ConnectError::NoTls)?.crypto().map_err(ConnectError::Tls)?;
+        let mut quic = quinn::ClientConfig::new(crypto);
+        quic.transport_config(Arc::new(self.transport.quinn()));
+        let endpoint = match self.endpoint {
+            Some(endpoint) => endpoint,
+            None => bind(self.transport.socket_buffer_bytes).map_err(ConnectError::Socket)?,
+        };
+        Ok(Settings {
+            client_id,
+            brokers,
+            token: self.token,
+            incarnation: self.incarnation.unwrap_or(now_us).max(1),
+            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            endpoint,
+            quic,
+            timing: self.timing,
+            queues: self.queues,
+        })
+    }
+}
+
+/// A socket for both families, or for IPv4 where the machine has no IPv6.
+fn bind(buffer_bytes: usize) -> std::io::Result<quinn::Endpoint> {
+    let v6: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
+    let v4: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
+    let socket = socket(v6, buffer_bytes).or_else(|_| socket(v4, buffer_bytes))?;
+    let runtime = quinn::default_runtime().ok_or_else(|| std::io::Error::other("there is no tokio runtime"))?;
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket.into(), runtime)
+}
+
+fn socket(address: SocketAddr, buffer_bytes: usize) -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // The system may grant less; a smaller buffer costs retransmissions, not correctness.
+    let _ = socket.set_recv_buffer_size(buffer_bytes);
+    let _ = socket.set_send_buffer_size(buffer_bytes);
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// One broker of the list.
+#[derive(Debug, Clone)]
+pub(crate) struct Broker {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) server_name: String,
+}
+
+fn broker(address: &str, server_name: Option<&str>) -> Result<Broker, ConnectError> {
+    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let bare = |host: &str| match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.to_owned(),
+        None => host.to_owned(),
+    };
+    match parts {
+        Some((host, port)) if !host.is_empty() && (host.starts_with('[') || !host.contains(':')) => {
+            let host = bare(host);
+            Ok(Broker { server_name: server_name.unwrap_or(&host).to_owned(), host, port })
+        }
+        _ => Err(ConnectError::BadAddress { address: address.to_owned() }),
+    }
+}
+
+/// A [`ClientConfig`] in which everything is there and makes sense.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) client_id: ClientId,
+    pub(crate) brokers: Vec<Broker>,
+    pub(crate) token: AccessToken,
+    pub(crate) incarnation: u64,
+    pub(crate) seed: u64,
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) quic: quinn::ClientConfig,
+    pub(crate) timing: Timing,
+    pub(crate) queues: Queues,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        let parts = |text: &str| broker(text, None).map(|broker| (broker.host, broker.port, broker.server_name));
+        assert_eq!(parts("a.b:1").unwrap(), ("a.b".into(), 1, "a.b".into()));
+        assert_eq!(parts("[::1]:4433").unwrap(), ("::1".into(), 4433, "::1".into()));
+        for bad in ["", "a", "a:", ":1", "a:x", "a:65536", "::1", "::1:4433"] {
+            assert!(matches!(parts(bad), Err(ConnectError::BadAddress { .. })), "{bad:?}");
+        }
+        assert_eq!(broker("a:1", Some("b")).unwrap().server_name, "b");
+    }
+}

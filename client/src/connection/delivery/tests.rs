@@ -1,0 +1,107 @@
+use bytes::BytesMut;
+use proptest::prelude::*;
+use zonecast_protocol::{
+    TopicPattern,
+    codec::{encode_deliver, encode_gap},
+};
+
+use super::*;
+use crate::{
+    ClientConfig, TlsConfig,
+    mailbox::{Mailbox, MailboxBounds},
+    routes::TopicRoute,
+};
+
+const BOUNDS: MailboxBounds = MailboxBounds { items_max: 1000, bytes_max: 1 << 20 };
+
+fn dispatcher() -> Dispatcher {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let tls = TlsConfig::from_ca_pem(certificate.as_bytes()).unwrap();
+    let config = ClientConfig::new("c").address("127.0.0.1:1").tls(tls).incarnation(1);
+    let shared = Arc::new(Shared::new(&config.validate(1).unwrap()));
+    shared.routes.set_zones(Some(Arc::new(Mailbox::new(BOUNDS))));
+    for (id, pattern) in [(1, "a.*"), (2, ">")] {
+        let (pattern, mailbox) = (TopicPattern::new(pattern).unwrap(), Arc::new(Mailbox::new(BOUNDS)));
+        shared.routes.add_topic(TopicRoute { id, pattern, queue_group: None, mailbox }).unwrap();
+    }
+    Dispatcher::new(shared)
+}
+
+/// Three events, on a place and on topics, with a gap between them.
+fn stream() -> Vec<u8> {
+    let event = |target, lane_seq| {
+        let event = wire::Event { target: Some(target), lane_seq, kind: "k".into(), ..Default::default() };
+        prost::Message::encode_to_vec(&event)
+    };
+    let place = wire::Place { world: "earth".into(), x: 1.0, y: 2.0, radius: 3.0 };
+    let mut bytes = BytesMut::new();
+    encode_deliver(1, &event(wire::event::Target::Place(place), 1), &mut bytes);
+    encode_deliver(2, &event(wire::event::Target::Topic("a.b".into()), 2), &mut bytes);
+    encode_gap(3, 4, wire::GapReason::SlowConsumer, &mut bytes);
+    encode_deliver(5, &event(wire::event::Target::Topic("_inbox.1.2".into()), 3), &mut bytes);
+    bytes.to_vec()
+}
+
+/// What is sorted, without giving it to the subscriptions.
+fn take(dispatcher: &mut Dispatcher, pieces: Vec<Vec<u8>>) -> Result<(), LinkError> {
+    let mut cutter = FrameCutter::new(1 << 20);
+    let mut pieces = pieces.into_iter().map(Bytes::from).collect::<Vec<_>>();
+    dispatcher.take(&mut cutter, &mut pieces)?;
+    Ok(cutter.finish()?)
+}
+
+#[test]
+fn events_and_gaps_are_sorted_however_the_stream_is_cut() {
+    let mut dispatcher = dispatcher();
+    for piece_bytes in 1..stream().len() {
+        dispatcher.last_seq = 0;
+        take(&mut dispatcher, stream().chunks(piece_bytes).map(<[u8]>::to_vec).collect()).unwrap();
+        let zones = Vec::from(mem::take(&mut dispatcher.for_zones));
+        assert!(matches!(&zones[..], [ZoneItem::Event(_), ZoneItem::Gap { .. }]));
+        for topic in &mut dispatcher.for_topics {
+            let items = Vec::from(mem::take(topic));
+            assert!(matches!(&items[..], [TopicItem::Event(_), TopicItem::Gap { .. }]));
+        }
+        dispatcher.touched.clear();
+    }
+    let counters = &dispatcher.shared.counters;
+    assert_eq!(counters.unclaimed.load(Relaxed), stream().len() as u64 - 1, "the reply that nobody awaits");
+}
+
+#[test]
+fn mutated_streams_are_read_or_refused() {
+    let dispatcher = std::cell::RefCell::new(dispatcher());
+    let change = (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8);
+    let config = ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(changes in proptest::collection::vec(change, 1..5), piece_bytes in 1..200_usize)| {
+        let mut bytes = stream();
+        for (place, byte, how) in changes {
+            let place = place.index(bytes.len());
+            match how {
+                0 => bytes[place] = byte,
+                1 => bytes[place] ^= 1 << (byte % 8),
+                2 => drop(bytes.remove(place)),
+                _ => bytes.insert(place, byte),
+            }
+        }
+        let mut dispatcher = dispatcher.borrow_mut();
+        dispatcher.last_seq = 0;
+        // Either is good: what matters is that it comes back, and what it lets through.
+        let _ = take(&mut dispatcher, bytes.chunks(piece_bytes).map(<[u8]>::to_vec).collect());
+        for item in mem::take(&mut dispatcher.for_zones) {
+            if let Some(event) = item.into_event() {
+                prop_assert!(event.world().is_some() && event.topic().is_none());
+            }
+        }
+        for topic in &mut dispatcher.for_topics {
+            for item in mem::take(topic) {
+                if let Some(event) = item.into_event() {
+                    prop_assert!(event.topic().is_some() && event.world().is_none());
+                }
+            }
+        }
+        dispatcher.touched.clear();
+    });
+}

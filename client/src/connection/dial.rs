@@ -1,0 +1,180 @@
+//! Makes a connection and greets the broker.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use quinn::{Connection, ReadError, ReadExactError, RecvStream, SendStream, VarInt};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use zonecast_protocol::{
+    ErrorCode, Limits, PROTOCOL_VERSION,
+    codec::{FrameError, decode_server_frame, encode_client_frame},
+    wire::{self, client_frame, server_frame},
+};
+
+use crate::{
+    config::{Broker, Settings},
+    error::LinkError,
+};
+
+/// How long an address of several is given before the next is tried beside it. RFC 8305 ("Happy Eyeballs"), section 8.
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+
+/// A connection whose broker has said welcome.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    pub(super) session_id: u64,
+    pub(super) limits: Limits,
+}
+
+/// Connects to a broker, from resolving its name to its welcome.
+pub(super) async fn dial(settings: &Settings, broker: &Broker, source: u64) -> Result<Link, LinkError> {
+    let waited = settings.timing.attempt_timeout;
+    let attempt = async {
+        let addresses = resolve(broker).await?;
+        let connection = connect(settings, broker, addresses).await?;
+        let greeted = greet(settings, connection.clone(), source).await;
+        if let Err(error) = &greeted {
+            close(&connection, error);
+        }
+        greeted
+    };
+    timeout(waited, attempt).await.unwrap_or(Err(LinkError::NoAnswer { waited }))
+}
+
+/// Ends a connection, telling the broker what it did wrong, if that is why.
+pub(super) fn close(connection: &Connection, error: &LinkError) {
+    let (code, reason) = match error {
+        LinkError::Framing(framing) => (framing.code(), framing.to_string()),
+        LinkError::Violation { what } => (ErrorCode::UnexpectedFrame, (*what).to_owned()),
+        _ => (ErrorCode::Unspecified, String::new()),
+    };
+    connection.close(VarInt::from_u32(code as u32), reason.as_bytes());
+}
+
+async fn resolve(broker: &Broker) -> Result<Vec<SocketAddr>, LinkError> {
+    // An address needs no resolver, nor the thread that one takes.
+    if let Ok(ip) = broker.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, broker.port)]);
+    }
+    let failed = |source| LinkError::Resolve { host: broker.host.clone(), source: Arc::new(source) };
+    let found = tokio::net::lookup_host((broker.host.as_str(), broker.port)).await.map_err(failed)?;
+    let addresses = found.collect::<Vec<_>>();
+    if addresses.is_empty() {
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")));
+    }
+    Ok(addresses)
+}
+
+/// The first of a name's addresses that completes the handshake. Later ones start only while earlier ones are silent.
+async fn connect(settings: &Settings, broker: &Broker, addresses: Vec<SocketAddr>) -> Result<Connection, LinkError> {
+    let mut addresses = addresses.into_iter().peekable();
+    let mut racing = JoinSet::new();
+    let mut last = LinkError::Violation { what: "there was no address to connect to" };
+    loop {
+        if let Some(address) = addresses.next() {
+            match settings.endpoint.connect_with(settings.quic.clone(), address, &broker.server_name) {
+                Ok(connecting) => drop(racing.spawn(connecting)),
+                Err(error) => last = error.into(),
+            }
+        }
+        let more = addresses.peek().is_some();
+        tokio::select! {
+            biased;
+            Some(result) = racing.join_next() => match result {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = LinkError::from_quic(error),
+                Err(_) => {}
+            },
+            () = sleep(NEXT_ADDRESS_AFTER), if more && !racing.is_empty() => {}
+            else => {}
+        }
+        if racing.is_empty() && addresses.peek().is_none() {
+            return Err(last);
+        }
+    }
+}
+
+async fn greet(settings: &Settings, connection: Connection, source: u64) -> Result<Link, LinkError> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(LinkError::from_quic)?;
+    let hello = wire::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        client_id: settings.client_id.to_string(),
+        incarnation: settings.incarnation,
+        token: settings.token.0.clone(),
+        software: concat!("zonecast-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..Default::default()
+    };
+    let mut bytes = BytesMut::new();
+    encode_client_frame(client_frame::Frame::Hello(hello), &mut bytes);
+    // A failed write is explained by the connection's end, which reading meets.
+    let _ = send.write_all(&bytes).await;
+    let welcome = match decode_server_frame(first_frame(&mut receive).await?)? {
+        server_frame::Frame::Welcome(welcome) => welcome,
+        server_frame::Frame::GoAway(go_away) => {
+            return Err(LinkError::Ended { code: go_away.code.unsigned_abs(), message: go_away.message });
+        }
+        _ => return Err(LinkError::Violation { what: "the first frame is no Welcome" }),
+    };
+    let limits = check(&welcome, source)?;
+    Ok(Link { connection, send, receive, session_id: welcome.session_id, limits })
+}
+
+fn check(welcome: &wire::Welcome, source: u64) -> Result<Limits, LinkError> {
+    let violation = |what| Err(LinkError::Violation { what });
+    let Some(limits) = &welcome.limits else { return violation("Welcome states no limits") };
+    if welcome.protocol_version != PROTOCOL_VERSION {
+        return violation("Welcome states another protocol version than was asked for");
+    }
+    if welcome.source != source {
+        return violation("Welcome.source is not what the protocol derives from client id and incarnation");
+    }
+    if limits.lanes_max == 0 || limits.frame_bytes_max == 0 {
+        return violation("Welcome.limits permits no lane or no frame");
+    }
+    Ok(Limits::from(limits))
+}
+
+/// Exactly the first frame, so that those behind it can be cut by the limits which it states.
+async fn first_frame(receive: &mut RecvStream) -> Result<Bytes, LinkError> {
+    let frame_bytes_max = Limits::default().frame_bytes_max;
+    let mut length = 0_u64;
+    for place in 0.. {
+        let mut byte = [0];
+        receive.read_exact(&mut byte).await.map_err(read_error)?;
+        length |= u64::from(byte[0] & 0x7f) << (7 * place);
+        match byte[0] & 0x80 {
+            0 => break,
+            _ if place == 4 => return Err(FrameError::BadLength.into()),
+            _ => {}
+        }
+    }
+    if length > u64::from(frame_bytes_max) {
+        return Err(FrameError::TooLarge { length, frame_bytes_max }.into());
+    }
+    let mut frame = BytesMut::new();
+    while (frame.len() as u64) < length {
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX) - frame.len();
+        match receive.read_chunk(wanted, true).await {
+            Ok(Some(chunk)) => frame.extend_from_slice(&chunk.bytes),
+            Ok(None) => return Err(FrameError::Truncated { received: frame.len() }.into()),
+            Err(error) => return Err(read_error(ReadExactError::ReadError(error))),
+        }
+    }
+    Ok(frame.freeze())
+}
+
+fn read_error(error: ReadExactError) -> LinkError {
+    match error {
+        ReadExactError::ReadError(ReadError::ConnectionLost(error)) => LinkError::from_quic(error),
+        _ => LinkError::Violation { what: "the broker ended the control stream" },
+    }
+}

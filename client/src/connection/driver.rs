@@ -1,0 +1,231 @@
+//! The life of a client over all its connections.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+
+use super::{
+    Command, Token,
+    dial::{Link, dial},
+    live::LinkEnd,
+};
+use crate::{
+    backoff::Backoff,
+    config::Settings,
+    error::{ConnectError, LinkError, PublishError},
+    handle::{Lane, Shared},
+    session::{Effect, OperationError, Session},
+    state::{ClosedReason, ConnectionState},
+    sync::locked,
+};
+
+/// Owns the session, and carries out what it decides. Ends when told to, when no handle is left, or when going on would
+/// be wrong.
+pub(crate) struct Driver {
+    pub(super) settings: Settings,
+    pub(super) shared: Arc<Shared>,
+    pub(super) session: Session<Token>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    /// Taken by the first connection, or by the reason why there is none.
+    pub(super) first: Option<oneshot::Sender<Result<(), ConnectError>>>,
+    pub(super) backoff: Backoff,
+    /// Who waits for the end.
+    closers: Vec<oneshot::Sender<()>>,
+}
+
+/// The application wants to end.
+pub(super) struct Leave;
+
+impl Driver {
+    pub(crate) fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        commands: mpsc::UnboundedReceiver<Command>,
+        first: oneshot::Sender<Result<(), ConnectError>>,
+    ) -> Self {
+        let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, settings.seed);
+        Self { settings, shared, session: Session::new(), commands, first: Some(first), backoff, closers: Vec::new() }
+    }
+
+    pub(crate) async fn run(mut self) {
+        let reason = match self.live_on().await {
+            Ok(fatal) => fatal,
+            Err(Leave) => ClosedReason::ByApplication,
+        };
+        self.end(reason);
+    }
+
+    /// One connection after the other, to the brokers in turn. Between rounds it waits, and after a lost connection.
+    async fn live_on(&mut self) -> Result<ClosedReason, Leave> {
+        let brokers = self.settings.brokers.len();
+        let (mut turn, mut attempt, mut hopeless) = (0, 1, 0);
+        loop {
+            self.set_state(ConnectionState::Connecting { attempt });
+            let end = match self.dial(turn % brokers).await? {
+                Ok(link) => {
+                    let end = self.live(link).await?;
+                    attempt = if end.was_connected { 0 } else { attempt };
+                    end
+                }
+                Err(error) => LinkEnd { error, was_connected: false, retry_after: Duration::ZERO },
+            };
+            tracing::info!(client_id = %self.shared.client_id, error = %end.error, "no connection");
+            *locked(&self.shared.last_failure) = Some(end.error.clone());
+            hopeless = if end.error.is_hopeless() { hopeless + 1 } else { 0 };
+            if end.error.is_fatal() {
+                return Ok(self.give_up(end.error));
+            }
+            if self.first.is_some() && hopeless >= brokers {
+                self.reject(end.error.clone());
+                return Ok(ClosedReason::NeverConnected(end.error));
+            }
+            attempt += 1;
+            turn += 1;
+            let round_is_over = turn % brokers == 0 || end.was_connected;
+            let jitter = if round_is_over { self.backoff.next_wait() } else { Duration::ZERO };
+            let retry_in = jitter.max(end.retry_after);
+            self.set_state(ConnectionState::Disconnected { reason: end.error, retry_in });
+            self.wait(retry_in).await?;
+        }
+    }
+
+    fn give_up(&mut self, error: LinkError) -> ClosedReason {
+        self.reject(error.clone());
+        ClosedReason::Fatal(error)
+    }
+
+    fn reject(&mut self, error: LinkError) {
+        if let Some(first) = self.first.take() {
+            // Whoever called connect may have stopped waiting.
+            let _ = first.send(Err(ConnectError::Rejected(error)));
+        }
+    }
+
+    /// Dials, and meanwhile takes commands.
+    async fn dial(&mut self, broker: usize) -> Result<Result<Link, LinkError>, Leave> {
+        let Self { settings, shared, session, commands, closers, .. } = self;
+        let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[broker], shared.source));
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => {
+                    take_command(session, closers, command)?;
+                    answer(session);
+                }
+                result = &mut attempt => return Ok(result),
+            }
+        }
+    }
+
+    async fn wait(&mut self, wait: Duration) -> Result<(), Leave> {
+        let mut elapsed = std::pin::pin!(sleep(wait));
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    take_command(&mut self.session, &mut self.closers, command)?;
+                    answer(&mut self.session);
+                }
+                () = &mut elapsed => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes a command while a connection lives. The lane that was opened, if that is what it says.
+    pub(super) fn on_command(&mut self, command: Option<Command>) -> Result<Option<Arc<Lane>>, Leave> {
+        take_command(&mut self.session, &mut self.closers, command)
+    }
+
+    pub(super) fn set_state(&self, state: ConnectionState) {
+        tracing::debug!(client_id = %self.shared.client_id, ?state, "connection state");
+        self.shared.states.send_replace(state);
+    }
+
+    /// What a lost connection leaves in doubt gets its answer; the rest waits for the next one.
+    pub(super) fn after_loss(&mut self, up_since: Option<Instant>) {
+        if up_since.is_some_and(|since| since.elapsed() >= self.backoff.cap()) {
+            self.backoff.reset();
+        }
+        self.session.lost();
+        answer(&mut self.session);
+        for lane in self.shared.open_lanes() {
+            let lost = locked(&lane.queue).connection_lost();
+            lane.room.add_permits(lost.room as usize);
+            for token in lost.in_doubt {
+                let _ = token.send(Err(PublishError::ConnectionLost));
+            }
+        }
+    }
+
+    /// Whoever still waits learns that nothing more will happen.
+    fn end(mut self, reason: ClosedReason) {
+        tracing::info!(client_id = %self.shared.client_id, %reason, "closed");
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Close(done) = command {
+                self.closers.push(done);
+            }
+        }
+        let mut publishes = 0;
+        for lane in self.shared.open_lanes() {
+            lane.room.close();
+            let (tokens, unsent) = locked(&lane.queue).end();
+            publishes += unsent;
+            // Dropped tokens read as closed.
+            drop(tokens);
+        }
+        let table = self.shared.routes.table();
+        if let Some(zones) = &table.zones {
+            zones.end();
+        }
+        table.topics.iter().for_each(|topic| topic.mailbox.end());
+        locked(&self.shared.inbox.awaited).clear();
+        if publishes > 0 {
+            tracing::warn!(client_id = %self.shared.client_id, publishes, "queued publishes were never sent");
+        }
+        self.shared.unsent.store(publishes, Relaxed);
+        self.shared.end_refusals();
+        self.set_state(ConnectionState::Closed { reason });
+        for done in self.closers {
+            let _ = done.send(());
+        }
+    }
+}
+
+fn take_command(
+    session: &mut Session<Token>,
+    closers: &mut Vec<oneshot::Sender<()>>,
+    command: Option<Command>,
+) -> Result<Option<Arc<Lane>>, Leave> {
+    match command {
+        Some(Command::Operate { token: Some(token), alive: Some(alive), .. }) if !alive.load(Relaxed) => {
+            let _ = token.reply.send(Err(OperationError::Ended));
+            Ok(None)
+        }
+        Some(Command::Operate { operation, token, .. }) => {
+            session.submit(operation, token);
+            Ok(None)
+        }
+        Some(Command::LaneOpened(lane)) => Ok(Some(lane)),
+        Some(Command::Close(done)) => {
+            closers.push(done);
+            Err(Leave)
+        }
+        None => Err(Leave),
+    }
+}
+
+/// Carries out what a session decides without a connection: there is nothing but answers.
+fn answer(session: &mut Session<Token>) {
+    while let Some(effect) = session.next_effect() {
+        if let Effect::Answer { token, result } = effect {
+            let _ = token.reply.send(result);
+        }
+    }
+}

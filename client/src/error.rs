@@ -1,0 +1,364 @@
+//! What can go wrong, one type per operation. Each says what to do about it.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use zonecast_protocol::{ErrorCode, GeometryError, NameError, Refusal, code_label, codec::FrameError};
+
+use crate::tls::TlsError;
+
+/// Why [`Client::connect`](crate::Client::connect) failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The client id breaks the grammar.
+    #[error(transparent)]
+    ClientId(NameError),
+    /// No broker's address was given.
+    #[error("no broker is named; give ClientConfig::address at least once")]
+    NoAddress,
+    /// An address is not `host:port`.
+    #[error("{address:?} is no address; give host:port, an IPv6 address in brackets")]
+    BadAddress {
+        /// The text.
+        address: String,
+    },
+    /// It was not said whom to trust.
+    #[error("no TLS configuration is given; give ClientConfig::tls the CA that signed the broker's certificate")]
+    NoTls,
+    /// Certificates or key are not usable.
+    #[error(transparent)]
+    Tls(TlsError),
+    /// No UDP socket could be opened.
+    #[error("cannot open a UDP socket: {0}; check the limits of open files and the network namespace")]
+    Socket(std::io::Error),
+    /// No broker could be reached in time.
+    #[error("no broker answered within {} s; the last attempt: {last}", waited.as_secs_f64())]
+    Unreachable {
+        /// How long it was tried.
+        waited: Duration,
+        /// What became of the last attempt.
+        last: LinkError,
+    },
+    /// A broker was reached, and trying again would not help.
+    #[error("{0}")]
+    Rejected(LinkError),
+}
+
+impl ConnectError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ClientId(_) => "client_id",
+            Self::NoAddress => "no_address",
+            Self::BadAddress { .. } => "bad_address",
+            Self::NoTls => "no_tls",
+            Self::Tls(error) => error.kind(),
+            Self::Socket(_) => "socket",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Rejected(error) => error.kind(),
+        }
+    }
+}
+
+/// Why a connection to a broker could not be made, or ended.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The host's name has no address.
+    #[error("cannot resolve {host}: {source}; check the address and the name server")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        source: Arc<std::io::Error>,
+    },
+    /// This machine cannot even try.
+    #[error("cannot connect: {0}")]
+    Dial(#[from] quinn::ConnectError),
+    /// No answer in time.
+    #[error("no answer within {} s; is a broker listening there, and UDP let through?", waited.as_secs_f64())]
+    NoAnswer {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The TLS handshake failed: the broker is not trusted, or does not trust this client.
+    #[error("TLS: {reason}; {remedy}")]
+    Tls {
+        /// The TLS library's words.
+        reason: String,
+        /// What to check.
+        remedy: &'static str,
+    },
+    /// The broker ended the connection or refused it, saying why.
+    #[error("the broker ended the connection: {}: {message}", code_name(*code))]
+    Ended {
+        /// The [`ErrorCode`]'s number; 0 for an orderly end.
+        code: u32,
+        /// The same for people.
+        message: String,
+    },
+    /// The connection broke.
+    #[error("the connection was lost: {0}")]
+    Lost(quinn::ConnectionError),
+    /// The broker sent what is no frame, or a frame where it does not belong.
+    #[error("the broker broke the protocol: {0}; are its version and this library's compatible?")]
+    Framing(#[from] FrameError),
+    /// The broker sent a frame whose contents cannot be.
+    #[error("the broker broke the protocol: {what}; are its version and this library's compatible?")]
+    Violation {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// After a reconnect the broker refused zones or topics that an earlier connection had.
+    #[error("the broker refuses to renew the subscriptions: {0}; check the client's rights and the broker's limits")]
+    RenewalRefused(Refusal),
+}
+
+fn code_name(code: u32) -> String {
+    match i32::try_from(code).ok().and_then(|code| ErrorCode::try_from(code).ok()) {
+        Some(known) => code_label(known).to_owned(),
+        None => format!("code {code}"),
+    }
+}
+
+impl LinkError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Resolve { .. } => "resolve",
+            Self::Dial(_) => "dial",
+            Self::NoAnswer { .. } => "no_answer",
+            Self::Tls { .. } => "tls",
+            Self::Ended { .. } => "ended",
+            Self::Lost(_) => "lost",
+            Self::Framing(error) => error.label(),
+            Self::Violation { .. } => "violation",
+            Self::RenewalRefused(_) => "renewal_refused",
+        }
+    }
+
+    /// Whether the protocol forbids to connect again by itself (`WIRE.md`, section 7).
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Ended { code: 1..=4 | 6 | 7 | 20 | 21 | 25, .. })
+    }
+
+    /// Whether a second attempt at the same broker would fail alike: a reason not to let a first connect wait.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        self.is_fatal() || matches!(self, Self::Tls { .. } | Self::Dial(_))
+    }
+
+    /// From QUIC's account of how a connection ended.
+    pub(crate) fn from_quic(error: quinn::ConnectionError) -> Self {
+        match error {
+            quinn::ConnectionError::ApplicationClosed(close) => Self::Ended {
+                code: u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX),
+                message: String::from_utf8_lossy(&close.reason).into_owned(),
+            },
+            quinn::ConnectionError::TransportError(ours) if is_tls(u64::from(ours.code)) => {
+                Self::Tls { remedy: tls_remedy(u64::from(ours.code)), reason: ours.reason }
+            }
+            quinn::ConnectionError::ConnectionClosed(theirs) if is_tls(u64::from(theirs.error_code)) => {
+                let reason = String::from_utf8_lossy(&theirs.reason).into_owned();
+                Self::Tls { remedy: tls_remedy(u64::from(theirs.error_code)), reason }
+            }
+            other => Self::Lost(other),
+        }
+    }
+}
+
+/// RFC 9001, section 4.8: TLS alerts are QUIC error codes from 0x100 on.
+fn is_tls(code: u64) -> bool {
+    (0x100..0x200).contains(&code)
+}
+
+fn tls_remedy(code: u64) -> &'static str {
+    match code - 0x100 {
+        116 => "the broker demands a client certificate; give one with TlsConfig",
+        120 => "the broker does not speak zonecast/1; check address and port",
+        42..=46 | 48 | 51 => "check the CA file, the server name, and that the certificates have not expired",
+        _ => "check certificates and names on both sides",
+    }
+}
+
+/// Why a publish failed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// Not sent: the broker would refuse it.
+    #[error("not published: {0}")]
+    Invalid(Refusal),
+    /// The broker refused it; it reached nobody.
+    #[error("the broker refused the event: {0}")]
+    Refused(Refusal),
+    /// The connection was lost before the answer came: the event may or may not have been routed.
+    #[error("the connection was lost before the answer; the event may or may not have been routed")]
+    ConnectionLost,
+    /// Not sent: the lane had no room for as long as `ClientConfig::publish_timeout` permits.
+    #[error("no room on the lane within {} s; is the broker away, or slower than this publisher?", waited.as_secs_f64())]
+    TimedOut {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// Not sent: the lane has no room now. Only from [`Client::try_publish`](crate::Client::try_publish).
+    #[error("the lane is full; wait with Client::publish, or leave the event out")]
+    LaneFull,
+    /// Not sent: the event that is to be answered names no topic for answers.
+    #[error("the event asks for no reply")]
+    NoReplyTopic,
+    /// The client is closed; an event whose answer was awaited may or may not have been routed.
+    #[error("the client is closed; connect a new one")]
+    Closed,
+}
+
+impl PublishError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::Refused(_) => "refused",
+            Self::ConnectionLost => "connection_lost",
+            Self::TimedOut { .. } => "timed_out",
+            Self::LaneFull => "lane_full",
+            Self::NoReplyTopic => "no_reply_topic",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why zones could not be subscribed, changed or handed over.
+#[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
+pub enum ZoneError {
+    /// The client has a zone subscription already.
+    #[error("this client has a zone subscription already; change its zones, or drop it first")]
+    AlreadySubscribed,
+    /// Not sent: the broker would refuse it.
+    #[error("the zones were not changed: {0}")]
+    Invalid(Refusal),
+    /// The broker refused it; nothing changed.
+    #[error("the broker refused the change of zones: {0}")]
+    Refused(Refusal),
+    /// A hand-over's answer did not come. The zones are still wanted here, and may be held by the receiver as well.
+    #[error("the connection was lost during the hand-over; ask the receiver what it holds before handing over again")]
+    ConnectionLost,
+    /// The zone subscription was dropped.
+    #[error("the zone subscription was dropped; subscribe again")]
+    SubscriptionEnded,
+    /// The client is closed.
+    #[error("the client is closed; connect a new one")]
+    Closed,
+}
+
+impl ZoneError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AlreadySubscribed => "already_subscribed",
+            Self::Invalid(_) => "invalid",
+            Self::Refused(_) => "refused",
+            Self::ConnectionLost => "connection_lost",
+            Self::SubscriptionEnded => "subscription_ended",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why a topic could not be subscribed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// Pattern or queue group break the grammar.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A topic could match both this and another subscription of the client, at least one of them in a queue group.
+    ///
+    /// The broker sends a client each event once and does not say for which subscription, so the client could not tell
+    /// whether it is its group's turn.
+    #[error("{pattern} overlaps with {other}, and one of them is in a queue group; use a second Client for it")]
+    OverlapsQueueGroup {
+        /// The new pattern.
+        pattern: String,
+        /// The pattern of the subscription that exists.
+        other: String,
+    },
+    /// The broker refused it.
+    #[error("the broker refused the subscription: {0}")]
+    Refused(Refusal),
+    /// The client is closed.
+    #[error("the client is closed; connect a new one")]
+    Closed,
+}
+
+impl SubscribeError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::OverlapsQueueGroup { .. } => "overlaps_queue_group",
+            Self::Refused(_) => "refused",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why a request has no reply.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// Nobody listens to the topic.
+    #[error("nobody listens to {topic}; is the service running, and connected?")]
+    NoResponder {
+        /// The topic.
+        topic: String,
+    },
+    /// No reply came in time; the request may have been carried out.
+    #[error("no reply within {} s; the request may have been carried out", waited.as_secs_f64())]
+    TimedOut {
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The request could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The topic for replies could not be subscribed.
+    #[error("cannot listen for replies: {0}")]
+    Subscribe(#[from] SubscribeError),
+}
+
+impl RequestError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoResponder { .. } => "no_responder",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Publish(error) => error.kind(),
+            Self::Subscribe(error) => error.kind(),
+        }
+    }
+}
+
+/// What an orderly end left undone.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Publishes that had not been sent when the time was up, or when there was no connection.
+    #[error("{publishes} queued publishes were never sent; wait for their acknowledgements before closing")]
+    Unsent {
+        /// How many.
+        publishes: usize,
+    },
+}
+
+impl From<GeometryError> for ZoneError {
+    fn from(error: GeometryError) -> Self {
+        Self::Invalid(error.into())
+    }
+}

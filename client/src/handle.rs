@@ -1,0 +1,220 @@
+//! What the handles of a client and its driver share.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Notify, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
+use zonecast_protocol::{ClientId, Limits, source_of};
+
+use crate::{
+    config::{Queues, Settings},
+    connection::{Command, Token},
+    error::{LinkError, PublishError},
+    event::Event,
+    lanes::LaneQueue,
+    publisher::{Receipt, RefusedPublish},
+    routes::Routes,
+    session::{Operation, OperationError},
+    state::ConnectionState,
+    sync::locked,
+};
+
+/// Most operations (subscriptions, changes of zones) of a client that wait for their answers; further ones wait to be
+/// taken.
+const OPERATIONS_MAX: usize = 256;
+/// Most refusals that wait for each listener.
+const REFUSALS_MAX: usize = 256;
+/// Numbers that a lane can have.
+const LANES: usize = 256;
+
+/// The writing end of the answer to an acknowledged publish.
+pub(crate) type AckToken = oneshot::Sender<Result<Receipt, PublishError>>;
+
+pub(crate) struct Lane {
+    pub(crate) number: u8,
+    pub(crate) queue: Mutex<LaneQueue<AckToken>>,
+    /// Bytes for which there is room. Closed when the client is.
+    pub(crate) room: Semaphore,
+    /// Wakes the writer.
+    pub(crate) work: Notify,
+}
+
+/// Requests whose reply is awaited.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    pub(crate) awaited: Mutex<HashMap<u64, oneshot::Sender<Event>>>,
+    pub(crate) last_number: AtomicU64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) delivered: AtomicU64,
+    pub(crate) undecodable: AtomicU64,
+    pub(crate) unclaimed: AtomicU64,
+    pub(crate) missing: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) connections: AtomicU64,
+}
+
+pub(crate) struct Shared {
+    pub(crate) client_id: ClientId,
+    pub(crate) source: u64,
+    pub(crate) queues: Queues,
+    limits: RwLock<Limits>,
+    lanes: Box<[OnceLock<Arc<Lane>>]>,
+    pub(crate) routes: Routes,
+    pub(crate) inbox: Inbox,
+    pub(crate) states: watch::Sender<ConnectionState>,
+    refusals: Mutex<Option<broadcast::Sender<RefusedPublish>>>,
+    pub(crate) counters: Counters,
+    /// Whether there is a zone subscription.
+    pub(crate) zones_taken: AtomicBool,
+    /// What became of the last attempt to connect.
+    pub(crate) last_failure: Mutex<Option<LinkError>>,
+    /// Publishes that were given up with the client.
+    pub(crate) unsent: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            client_id: settings.client_id.clone(),
+            source: source_of(&settings.client_id, settings.incarnation),
+            queues: settings.queues.clone(),
+            limits: RwLock::new(Limits::default()),
+            lanes: (0..LANES).map(|_| OnceLock::new()).collect(),
+            routes: Routes::default(),
+            inbox: Inbox::default(),
+            states: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
+            refusals: Mutex::new(Some(broadcast::Sender::new(REFUSALS_MAX))),
+            counters: Counters::default(),
+            zones_taken: AtomicBool::new(false),
+            last_failure: Mutex::new(None),
+            unsent: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    }
+
+    pub(crate) fn lane(&self, number: u8) -> Option<&Arc<Lane>> {
+        self.lanes.get(usize::from(number)).and_then(OnceLock::get)
+    }
+
+    /// The lane, and whether it was opened just now.
+    pub(crate) fn open_lane(&self, number: u8) -> (&Arc<Lane>, bool) {
+        let mut opened = false;
+        let lane = self.lanes[usize::from(number)].get_or_init(|| {
+            opened = true;
+            Arc::new(Lane {
+                number,
+                queue: Mutex::new(LaneQueue::new()),
+                room: Semaphore::new(self.queues.lane_bytes_max as usize),
+                work: Notify::new(),
+            })
+        });
+        (lane, opened)
+    }
+
+    pub(crate) fn open_lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.lanes.iter().filter_map(OnceLock::get)
+    }
+
+    pub(crate) fn on_refused(&self, refused: RefusedPublish) {
+        if let Some(listeners) = &*locked(&self.refusals) {
+            // Fails when nobody listens.
+            let _ = listeners.send(refused);
+        }
+    }
+
+    pub(crate) fn listen_to_refusals(&self) -> broadcast::Receiver<RefusedPublish> {
+        match &*locked(&self.refusals) {
+            Some(listeners) => listeners.subscribe(),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// No more will come.
+    pub(crate) fn end_refusals(&self) {
+        locked(&self.refusals).take();
+    }
+
+    /// Counts one and returns how many there are now.
+    pub(crate) fn count(counter: &AtomicU64) -> u64 {
+        counter.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// What every handle holds a part of. When the last part goes, the driver takes its leave.
+pub(crate) struct Handle {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    /// Bounds the commands that wait: all but those that a drop sends, of which there is one per subscription.
+    operations: Arc<Semaphore>,
+    pub(crate) publish_timeout: Option<std::time::Duration>,
+    /// Filled when the topics for replies are subscribed.
+    pub(crate) inbox_ready: OnceCell<()>,
+    last_topic_id: AtomicU32,
+}
+
+/// Why an operation came to nothing.
+pub(crate) enum OperateError {
+    Operation(OperationError),
+    Closed,
+}
+
+impl Handle {
+    pub(crate) fn new(settings: &Settings, shared: Arc<Shared>, commands: mpsc::UnboundedSender<Command>) -> Self {
+        Self {
+            shared,
+            commands,
+            operations: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+            publish_timeout: settings.timing.publish_timeout,
+            inbox_ready: OnceCell::new(),
+            last_topic_id: AtomicU32::new(0),
+        }
+    }
+
+    /// Has an operation carried out and waits for its epoch. `alive` turns false when its subscription ends.
+    ///
+    /// Whoever stops waiting does not undo it.
+    pub(crate) async fn operate(
+        &self,
+        operation: Operation,
+        alive: Option<Arc<AtomicBool>>,
+    ) -> Result<u64, OperateError> {
+        let permit = self.operations.clone().acquire_owned().await.map_err(|_| OperateError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let token = Token { reply, _permit: permit };
+        let command = Command::Operate { operation, token: Some(token), alive };
+        self.commands.send(command).map_err(|_| OperateError::Closed)?;
+        answer.await.map_err(|_| OperateError::Closed)?.map_err(OperateError::Operation)
+    }
+
+    /// Has an operation carried out whose answer nobody awaits.
+    pub(crate) fn give_up(&self, operation: Operation) {
+        // Fails only when the driver has ended, and everything has been given up with it.
+        let _ = self.commands.send(Command::Operate { operation, token: None, alive: None });
+    }
+
+    pub(crate) fn next_topic_id(&self) -> u32 {
+        self.last_topic_id.fetch_add(1, Relaxed) + 1
+    }
+}
+
+impl Inbox {
+    /// Hands a reply to the request that awaits it.
+    pub(crate) fn take(&self, number: u64) -> Option<oneshot::Sender<Event>> {
+        locked(&self.awaited).remove(&number)
+    }
+}

@@ -1,0 +1,221 @@
+//! A bounded queue from the delivery reader to one subscription, filled and emptied in batches.
+//!
+//! Both sides take the lock once per batch, not once per event: the reader of the network pushes what one read brought,
+//! the subscription swaps the whole queue for its own empty one and hands the items out without locking.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Mutex,
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::sync::Notify;
+
+use crate::sync::locked;
+
+/// What an item counts against the bound in bytes.
+pub(crate) trait Weigh {
+    fn weight_bytes(&self) -> usize;
+}
+
+/// Bounds of one queue.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MailboxBounds {
+    /// Most items.
+    pub(crate) items_max: usize,
+    /// Most bytes; one item is taken whatever its size.
+    pub(crate) bytes_max: usize,
+}
+
+/// How far beyond `items_max` notices may go that the sender cannot wait for.
+const NOTICES_BEYOND_MAX: usize = 256;
+
+pub(crate) struct Mailbox<T> {
+    state: Mutex<State<T>>,
+    /// Tells the pusher that the queue was emptied or the receiver has gone.
+    emptied: Notify,
+    bounds: MailboxBounds,
+}
+
+struct State<T> {
+    items: VecDeque<T>,
+    bytes: usize,
+    receiver: Option<Waker>,
+    /// No more will be pushed; what is queued can still be read.
+    ended: bool,
+    /// Nobody will read.
+    abandoned: bool,
+}
+
+impl<T: Weigh> Mailbox<T> {
+    pub(crate) fn new(bounds: MailboxBounds) -> Self {
+        let state = State { items: VecDeque::new(), bytes: 0, receiver: None, ended: false, abandoned: false };
+        Self { state: Mutex::new(state), emptied: Notify::new(), bounds }
+    }
+
+    /// Moves all of `batch` into the queue, waiting for room as often as needed. Drops it when nobody will read.
+    ///
+    /// There is one pusher, so waiting cannot reorder.
+    pub(crate) async fn push_all(&self, batch: &mut VecDeque<T>) {
+        while !self.push_some(batch) {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// Whether the batch is used up.
+    fn push_some(&self, batch: &mut VecDeque<T>) -> bool {
+        let mut state = locked(&self.state);
+        if state.abandoned || state.ended {
+            batch.clear();
+            return true;
+        }
+        while let Some(item) = batch.front() {
+            let bytes = state.bytes + item.weight_bytes();
+            let room = state.items.len() < self.bounds.items_max && bytes <= self.bounds.bytes_max;
+            if !room && !state.items.is_empty() {
+                break;
+            }
+            state.bytes = bytes;
+            state.items.extend(batch.pop_front());
+        }
+        let receiver = if state.items.is_empty() { None } else { state.receiver.take() };
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        batch.is_empty()
+    }
+
+    /// Puts a notice in at once. False when so many wait already that it was dropped.
+    pub(crate) fn push_notice(&self, item: T) -> bool {
+        let mut state = locked(&self.state);
+        if state.abandoned || state.ended {
+            return true;
+        }
+        if state.items.len() >= self.bounds.items_max.saturating_add(NOTICES_BEYOND_MAX) {
+            return false;
+        }
+        state.bytes += item.weight_bytes();
+        state.items.push_back(item);
+        let receiver = state.receiver.take();
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        true
+    }
+
+    /// No more will come; the receiver reads what is there and then the end.
+    pub(crate) fn end(&self) {
+        let mut state = locked(&self.state);
+        state.ended = true;
+        let receiver = state.receiver.take();
+        drop(state);
+        if let Some(receiver) = receiver {
+            receiver.wake();
+        }
+        self.emptied.notify_one();
+    }
+
+    /// Nobody will read any more: empties the queue and lets the pusher go on.
+    pub(crate) fn abandon(&self) {
+        let mut state = locked(&self.state);
+        state.abandoned = true;
+        let items = mem::take(&mut state.items);
+        drop(state);
+        drop(items);
+        self.emptied.notify_one();
+    }
+
+    /// The next item, from `taken` or, when that is empty, from the queue.
+    ///
+    /// `taken` belongs to the one receiver and holds at most one queue full.
+    pub(crate) fn poll_next(&self, taken: &mut VecDeque<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if let Some(item) = taken.pop_front() {
+            return Poll::Ready(Some(item));
+        }
+        // Yields now and then, so that a stream that never runs dry does not keep its thread from other tasks.
+        let progress = ready!(tokio::task::coop::poll_proceed(cx));
+        let mut state = locked(&self.state);
+        if state.items.is_empty() {
+            if state.ended {
+                return Poll::Ready(None);
+            }
+            if !state.receiver.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                state.receiver = Some(cx.waker().clone());
+            }
+            return Poll::Pending;
+        }
+        mem::swap(&mut state.items, taken);
+        state.bytes = 0;
+        drop(state);
+        self.emptied.notify_one();
+        progress.made_progress();
+        Poll::Ready(taken.pop_front())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, sync::Arc};
+
+    use super::*;
+
+    impl Weigh for u32 {
+        fn weight_bytes(&self) -> usize {
+            4
+        }
+    }
+
+    fn mailbox(items_max: usize, bytes_max: usize) -> Arc<Mailbox<u32>> {
+        Arc::new(Mailbox::new(MailboxBounds { items_max, bytes_max }))
+    }
+
+    async fn next(mailbox: &Mailbox<u32>, taken: &mut VecDeque<u32>) -> Option<u32> {
+        poll_fn(|cx| mailbox.poll_next(taken, cx)).await
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_through_a_narrow_queue() {
+        for (items_max, bytes_max) in [(1, 1000), (3, 1000), (1000, 4), (1000, 9), (1000, 0)] {
+            let mailbox = mailbox(items_max, bytes_max);
+            let pusher = tokio::spawn({
+                let mailbox = mailbox.clone();
+                async move {
+                    for start in (0..1000).step_by(10) {
+                        mailbox.push_all(&mut (start..start + 10).collect()).await;
+                    }
+                    mailbox.end();
+                }
+            });
+            let (mut taken, mut received) = (VecDeque::new(), Vec::new());
+            while let Some(item) = next(&mailbox, &mut taken).await {
+                received.push(item);
+            }
+            assert_eq!(received, (0..1000).collect::<Vec<_>>());
+            pusher.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_goes_lets_the_pusher_go_on() {
+        let mailbox = mailbox(1, 100);
+        let pusher = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.push_all(&mut (0..100).collect()).await }
+        });
+        assert_eq!(next(&mailbox, &mut VecDeque::new()).await, Some(0));
+        mailbox.abandon();
+        pusher.await.unwrap();
+    }
+
+    #[test]
+    fn notices_pass_a_full_queue_up_to_a_bound() {
+        let mailbox = mailbox(1, 1);
+        for n in 0..257 {
+            assert!(mailbox.push_notice(n));
+        }
+        assert!(!mailbox.push_notice(257));
+    }
+}

@@ -1,0 +1,198 @@
+//! Publishing: into the lane's queue, and the answers.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::{TryAcquireError, broadcast, oneshot},
+    time::timeout,
+};
+use zonecast_protocol::{AckLevel, Refusal};
+
+use crate::{
+    connection::Command,
+    error::PublishError,
+    event::EventId,
+    handle::{AckToken, Handle, Lane},
+    publish::{Publish, Stamp},
+    sync::locked,
+};
+
+/// The broker's answer to an acknowledged publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// How many sessions the event was routed to. 0 is an answer: nobody owns that place, or listens to that topic.
+    pub matched: u32,
+}
+
+/// A receipt that is still under way: await it, at once or later.
+///
+/// Many can be awaited at once; the order in which they are awaited does not matter. Dropping one does not take the
+/// publish back.
+#[derive(Debug)]
+#[must_use = "await it to learn what became of the publish, or use Client::publish"]
+pub struct PendingReceipt {
+    id: EventId,
+    answer: oneshot::Receiver<Result<Receipt, PublishError>>,
+}
+
+impl PendingReceipt {
+    /// The name of the event that was published.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+}
+
+impl Future for PendingReceipt {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(ready!(Pin::new(&mut self.answer).poll(cx)).unwrap_or(Err(PublishError::Closed)))
+    }
+}
+
+/// A publish without acknowledgement that the broker refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedPublish {
+    /// The lane.
+    pub lane: u32,
+    /// The event's number on the lane; 0 when the broker could not read it.
+    pub lane_seq: u64,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+impl RefusedPublish {
+    pub(crate) fn new(lane: u32, lane_seq: u64, refusal: Refusal) -> Self {
+        Self { lane, lane_seq, refusal }
+    }
+}
+
+/// What [`Refusals`] yields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalItem {
+    /// A refusal.
+    Refused(RefusedPublish),
+    /// So many were left out, because they came faster than they were read.
+    Skipped(u64),
+}
+
+/// Refusals of publishes that asked for no acknowledgement. See [`Client::refusals`](crate::Client::refusals).
+#[derive(Debug)]
+pub struct Refusals {
+    receiver: broadcast::Receiver<RefusedPublish>,
+}
+
+impl Refusals {
+    pub(crate) fn new(receiver: broadcast::Receiver<RefusedPublish>) -> Self {
+        Self { receiver }
+    }
+
+    /// The next; `None` when the client is closed.
+    pub async fn next(&mut self) -> Option<RefusalItem> {
+        match self.receiver.recv().await {
+            Ok(refused) => Some(RefusalItem::Refused(refused)),
+            Err(broadcast::error::RecvError::Lagged(count)) => Some(RefusalItem::Skipped(count)),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+}
+
+/// Microseconds since 1970 by the system's clock.
+pub(crate) fn now_us() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Handle {
+    /// Queues a publish, waiting for room on its lane.
+    pub(crate) async fn publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
+        let (lane, room) = self.wait_for_room(publish).await?;
+        self.enqueue(lane, publish, room, None)
+    }
+
+    /// Queues a publish if its lane has room now.
+    pub(crate) fn try_publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
+        publish.check(&self.shared.limits()).map_err(PublishError::Invalid)?;
+        let lane = self.lane(publish.lane)?;
+        let room = self.room_of(publish);
+        match lane.room.try_acquire_many(room) {
+            Ok(permit) => permit.forget(),
+            Err(TryAcquireError::NoPermits) => return Err(PublishError::LaneFull),
+            Err(TryAcquireError::Closed) => return Err(PublishError::Closed),
+        }
+        self.enqueue(lane, publish, room, None)
+    }
+
+    /// Queues a publish whose answer is awaited.
+    pub(crate) async fn publish_with_ack(&self, publish: &Publish<'_>) -> Result<PendingReceipt, PublishError> {
+        let (lane, room) = self.wait_for_room(publish).await?;
+        let (token, answer) = oneshot::channel();
+        let id = self.enqueue(lane, publish, room, Some(token))?;
+        Ok(PendingReceipt { id, answer })
+    }
+
+    /// The permits are the queue's from here on: it gives them back when the frame is written.
+    async fn wait_for_room(&self, publish: &Publish<'_>) -> Result<(&Arc<Lane>, u32), PublishError> {
+        publish.check(&self.shared.limits()).map_err(PublishError::Invalid)?;
+        let lane = self.lane(publish.lane)?;
+        let room = self.room_of(publish);
+        let acquire = lane.room.acquire_many(room);
+        let permit = match self.publish_timeout {
+            Some(waited) => timeout(waited, acquire).await.map_err(|_| PublishError::TimedOut { waited })?,
+            None => acquire.await,
+        };
+        permit.map_err(|_| PublishError::Closed)?.forget();
+        Ok((lane, room))
+    }
+
+    fn lane(&self, number: u8) -> Result<&Arc<Lane>, PublishError> {
+        let (lane, opened) = self.shared.open_lane(number);
+        if opened {
+            self.commands.send(Command::LaneOpened(lane.clone())).map_err(|_| PublishError::Closed)?;
+        }
+        Ok(lane)
+    }
+
+    /// A frame greater than the whole queue takes all of it.
+    fn room_of(&self, publish: &Publish<'_>) -> u32 {
+        let most = self.shared.queues.lane_bytes_max;
+        u32::try_from(publish.frame_bytes_max()).unwrap_or(most).min(most)
+    }
+
+    fn enqueue(
+        &self,
+        lane: &Lane,
+        publish: &Publish<'_>,
+        room: u32,
+        token: Option<AckToken>,
+    ) -> Result<EventId, PublishError> {
+        let source = self.shared.source;
+        let published_at_us = if publish.wants_time() { now_us() } else { 0 };
+        let ack = if token.is_some() { AckLevel::Routed } else { AckLevel::Unspecified };
+        let queued = locked(&lane.queue).push(room, token, |lane_seq, out| {
+            publish.encode(&Stamp { source, lane_seq, published_at_us }, ack, out);
+        });
+        let (lane_seq, wake) = queued.map_err(|_| PublishError::Closed)?;
+        if wake {
+            lane.work.notify_one();
+        }
+        Ok(EventId { source, lane: lane.number, lane_seq })
+    }
+}
+
+impl fmt::Display for RefusedPublish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "publish {} of lane {}: {}", self.lane_seq, self.lane, self.refusal)
+    }
+}

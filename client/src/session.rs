@@ -1,0 +1,374 @@
+//! The client's side of a session: what is wanted, what was asked for, and what each answer changes.
+//!
+//! Pure: no runtime, no clock, no socket. The driver feeds it the application's operations, the broker's frames, and
+//! the coming and going of connections; it says what to send and whom to answer by [`Effect`]s.
+//!
+//! What is **held** was confirmed by a broker and is renewed on every new connection. **Operations** change it one after
+//! the other: each is sent, and applied to what is held when its answer comes. Those that a lost connection leaves
+//! without an answer are sent again behind the renewal, in their old order, so each gets an answer of its own; only a
+//! hand-over that may have happened is given up instead, for sending it twice could be wrong.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use zonecast_protocol::{
+    ErrorCode, Limits, Refusal,
+    codec::FrameError,
+    wire::{self, client_frame, server_frame::Frame as ServerFrame},
+};
+
+mod renewal;
+mod zone_ids;
+
+use zone_ids::ZoneIds;
+
+/// A change of what the client holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Operation {
+    /// Adds, moves and removes zones in one step; `replace_all` makes `upsert` the whole set.
+    ChangeZones {
+        replace_all: bool,
+        upsert: Vec<wire::Zone>,
+        remove: Vec<u32>,
+    },
+    HandOver {
+        zone_ids: Vec<u32>,
+        to_client_id: String,
+    },
+    /// Gives up all zones; nobody waits for the answer.
+    EndZones,
+    Subscribe(wire::TopicSubscription),
+    /// Gives up a topic; nobody waits for the answer.
+    Unsubscribe(u32),
+}
+
+/// Why an operation was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OperationError {
+    Refused(Refusal),
+    /// A hand-over that may or may not have happened.
+    ConnectionLost,
+    /// Overtaken by the end of its subscription.
+    Ended,
+}
+
+/// What the driver must do, in this order.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Effect<T> {
+    /// Send the frame on the control stream.
+    Send(client_frame::Frame),
+    /// Tell whoever asked; the number is the epoch.
+    Answer {
+        token: T,
+        result: Result<u64, OperationError>,
+    },
+    /// All that was held is held again: the session is usable.
+    Renewed,
+    /// Zones that another client handed over, under the ids by which the application knows them.
+    Received(wire::ZonesReceived),
+    Acked(wire::PublishAck),
+    PublishRefused(wire::PublishRefused),
+    GoingAway(wire::GoAway),
+}
+
+/// A frame after which the connection cannot go on.
+#[derive(Debug, PartialEq)]
+pub(crate) enum SessionError {
+    Frame(FrameError),
+    Violation(&'static str),
+    RenewalRefused(Refusal),
+}
+
+struct Pending<T> {
+    operation: Operation,
+    token: Option<T>,
+    /// The number under which it was sent on this connection.
+    request_id: Option<u64>,
+}
+
+pub(crate) struct Session<T> {
+    zones: BTreeMap<u32, wire::Zone>,
+    topics: BTreeMap<u32, wire::TopicSubscription>,
+    /// Sent ones first.
+    pending: VecDeque<Pending<T>>,
+    /// Requests of the renewal without an answer; answered before any of `pending`.
+    renewing: VecDeque<u64>,
+    link: Link,
+    ids: ZoneIds,
+    last_request_id: u64,
+    /// Bounds what hand-overs may bring.
+    zones_max: usize,
+    effects: VecDeque<Effect<T>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    Up,
+    /// Still read, no longer written: the broker has said that it will close.
+    GoingAway,
+}
+
+impl<T> Session<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            zones: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            pending: VecDeque::new(),
+            renewing: VecDeque::new(),
+            link: Link::Down,
+            ids: ZoneIds::new(),
+            last_request_id: 0,
+            zones_max: usize::MAX,
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do. Call it until `None` after every other call.
+    pub(crate) fn next_effect(&mut self) -> Option<Effect<T>> {
+        self.effects.pop_front()
+    }
+
+    /// Carries out an operation as soon as the connection permits. Its answer goes to `token`.
+    pub(crate) fn submit(&mut self, operation: Operation, token: Option<T>) {
+        self.pending.push_back(Pending { operation, token, request_id: None });
+        match self.link {
+            Link::Down => self.settle(),
+            Link::Up => self.send_pending(),
+            Link::GoingAway => {}
+        }
+    }
+
+    /// A broker has said welcome, and what it permits.
+    pub(crate) fn connected(&mut self, limits: &Limits) {
+        self.link = Link::Up;
+        self.zones_max = limits.zones_per_session_max as usize;
+        self.ids.start(&self.zones);
+        for frame in renewal::frames(&self.zones, &self.topics, &self.ids, limits.frame_bytes_max as usize) {
+            let request_id = self.next_request_id();
+            self.renewing.push_back(request_id);
+            self.effects.push_back(Effect::Send(frame.into_frame(request_id)));
+        }
+        if self.renewing.is_empty() {
+            self.effects.push_back(Effect::Renewed);
+        }
+        self.send_pending();
+    }
+
+    /// The connection is gone.
+    pub(crate) fn lost(&mut self) {
+        self.link = Link::Down;
+        self.renewing.clear();
+        for pending in std::mem::take(&mut self.pending) {
+            match pending.operation {
+                Operation::HandOver { .. } if pending.request_id.is_some() => {
+                    self.answer(pending.token, Err(OperationError::ConnectionLost));
+                }
+                _ => self.pending.push_back(Pending { request_id: None, ..pending }),
+            }
+        }
+        self.settle();
+    }
+
+    /// Takes a frame of the control stream.
+    pub(crate) fn on_frame(&mut self, frame: ServerFrame) -> Result<(), SessionError> {
+        match frame {
+            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(applied.epoch)),
+            ServerFrame::RequestRefused(refused) => {
+                let refusal = refusal(refused.code, refused.message);
+                return self.on_answer(refused.request_id, Err(refusal));
+            }
+            ServerFrame::ZonesReceived(received) => return self.on_received(received),
+            ServerFrame::PublishAck(ack) => self.effects.push_back(Effect::Acked(ack)),
+            ServerFrame::PublishRefused(refused) => self.effects.push_back(Effect::PublishRefused(refused)),
+            ServerFrame::GoAway(go_away) => {
+                self.link = Link::GoingAway;
+                self.effects.push_back(Effect::GoingAway(go_away));
+            }
+            // Nothing in here sends a Ping; an answer to none does no harm.
+            ServerFrame::Pong(_) => {}
+            ServerFrame::Welcome(_) => return Err(misplaced("Welcome", "after the first")),
+            ServerFrame::Deliver(_) => return Err(misplaced("Deliver", "on the control stream")),
+            ServerFrame::Gap(_) => return Err(misplaced("Gap", "on the control stream")),
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, request_id: u64, result: Result<u64, Refusal>) -> Result<(), SessionError> {
+        if self.renewing.front() == Some(&request_id) {
+            self.renewing.pop_front();
+            result.map_err(SessionError::RenewalRefused)?;
+            if self.renewing.is_empty() {
+                self.effects.push_back(Effect::Renewed);
+            }
+            return Ok(());
+        }
+        match self.pending.pop_front() {
+            Some(pending) if self.renewing.is_empty() && pending.request_id == Some(request_id) => {
+                if result.is_ok() {
+                    self.apply(pending.operation);
+                }
+                self.answer(pending.token, result.map_err(OperationError::Refused));
+                Ok(())
+            }
+            unanswered => {
+                if let Some(pending) = unanswered {
+                    self.pending.push_front(pending);
+                }
+                Err(SessionError::Violation("an answer is not to the oldest request"))
+            }
+        }
+    }
+
+    fn on_received(&mut self, mut received: wire::ZonesReceived) -> Result<(), SessionError> {
+        let mentioned = self.pending.iter().flat_map(|pending| pending.operation.zone_ids()).collect::<BTreeSet<_>>();
+        for zone in &mut received.zones {
+            let Some(id) = self.ids.receive(zone.id, &self.zones, &mentioned) else {
+                return Err(SessionError::Violation(
+                    "a zone was handed over under an id that is taken or not permitted",
+                ));
+            };
+            zone.id = id;
+            self.zones.insert(id, zone.clone());
+        }
+        if self.zones.len() > self.zones_max {
+            return Err(SessionError::Violation("more zones were handed over than the broker permits"));
+        }
+        self.effects.push_back(Effect::Received(received));
+        Ok(())
+    }
+
+    fn apply(&mut self, operation: Operation) {
+        match operation {
+            Operation::ChangeZones { replace_all, upsert, remove } => {
+                if replace_all {
+                    self.zones.clear();
+                }
+                for id in remove {
+                    self.zones.remove(&id);
+                }
+                self.zones.extend(upsert.into_iter().map(|zone| (zone.id, zone)));
+            }
+            Operation::HandOver { zone_ids, .. } => {
+                for id in zone_ids {
+                    self.zones.remove(&id);
+                }
+            }
+            Operation::EndZones => self.zones.clear(),
+            Operation::Subscribe(topic) => {
+                self.topics.insert(topic.id, topic);
+            }
+            Operation::Unsubscribe(id) => {
+                self.topics.remove(&id);
+            }
+        }
+    }
+
+    fn send_pending(&mut self) {
+        let first = self.pending.iter().position(|pending| pending.request_id.is_none()).unwrap_or(self.pending.len());
+        for place in first..self.pending.len() {
+            let request_id = self.next_request_id();
+            let (zones, pending) = (&self.zones, &self.pending);
+            let taken = |id: u32| {
+                zones.contains_key(&id)
+                    || pending.iter().any(|other| other.operation.zone_ids().any(|named| named == id))
+            };
+            for id in pending[place].operation.zone_ids() {
+                self.ids.assign(id, taken);
+            }
+            let pending = &mut self.pending[place];
+            pending.request_id = Some(request_id);
+            let frame = pending.operation.to_frame(request_id, &self.ids);
+            self.effects.push_back(Effect::Send(frame));
+        }
+    }
+
+    /// While there is no connection, giving something up needs no broker: it is done here, and what it overtakes ends.
+    fn settle(&mut self) {
+        for pending in std::mem::take(&mut self.pending) {
+            match pending.operation {
+                Operation::EndZones => {
+                    self.zones.clear();
+                    self.end_pending(Operation::is_about_zones);
+                }
+                Operation::Unsubscribe(id) => {
+                    self.topics.remove(&id);
+                    self.end_pending(|operation| matches!(operation, Operation::Subscribe(topic) if topic.id == id));
+                }
+                _ => self.pending.push_back(pending),
+            }
+        }
+    }
+
+    fn end_pending(&mut self, is_over: impl Fn(&Operation) -> bool) {
+        for pending in std::mem::take(&mut self.pending) {
+            if is_over(&pending.operation) {
+                self.answer(pending.token, Err(OperationError::Ended));
+            } else {
+                self.pending.push_back(pending);
+            }
+        }
+    }
+
+    fn answer(&mut self, token: Option<T>, result: Result<u64, OperationError>) {
+        if let Some(token) = token {
+            self.effects.push_back(Effect::Answer { token, result });
+        }
+    }
+
+    fn next_request_id(&mut self) -> u64 {
+        self.last_request_id += 1;
+        self.last_request_id
+    }
+}
+
+impl Operation {
+    fn is_about_zones(&self) -> bool {
+        matches!(self, Self::ChangeZones { .. } | Self::HandOver { .. } | Self::EndZones)
+    }
+
+    /// The ids of the zones that it names, as the application knows them.
+    fn zone_ids(&self) -> impl Iterator<Item = u32> {
+        let (upsert, named) = match self {
+            Self::ChangeZones { upsert, remove, .. } => (&upsert[..], &remove[..]),
+            Self::HandOver { zone_ids, .. } => (&[][..], &zone_ids[..]),
+            _ => (&[][..], &[][..]),
+        };
+        upsert.iter().map(|zone| zone.id).chain(named.iter().copied())
+    }
+
+    fn to_frame(&self, request_id: u64, ids: &ZoneIds) -> client_frame::Frame {
+        use client_frame::Frame;
+        let on_wire = |list: &[u32]| list.iter().map(|id| ids.on_wire(*id)).collect();
+        let update = |replace_all, upsert: &[wire::Zone], remove: &[u32]| {
+            let upsert = upsert.iter().map(|zone| ids.zone_on_wire(zone)).collect();
+            Frame::UpdateZones(wire::UpdateZones { request_id, replace_all, upsert, remove: on_wire(remove) })
+        };
+        match self {
+            Self::ChangeZones { replace_all, upsert, remove } => update(*replace_all, upsert, remove),
+            Self::EndZones => update(true, &[], &[]),
+            Self::HandOver { zone_ids, to_client_id } => Frame::HandOverZones(wire::HandOverZones {
+                request_id,
+                zone_ids: on_wire(zone_ids),
+                to_client_id: to_client_id.clone(),
+            }),
+            Self::Subscribe(topic) => {
+                Frame::UpdateTopics(wire::UpdateTopics { request_id, add: vec![topic.clone()], remove: Vec::new() })
+            }
+            Self::Unsubscribe(id) => {
+                Frame::UpdateTopics(wire::UpdateTopics { request_id, add: Vec::new(), remove: vec![*id] })
+            }
+        }
+    }
+}
+
+/// From the wire's code and sentence.
+pub(crate) fn refusal(code: i32, message: String) -> Refusal {
+    Refusal { code: ErrorCode::try_from(code).unwrap_or(ErrorCode::Unspecified), message }
+}
+
+fn misplaced(frame: &'static str, place: &'static str) -> SessionError {
+    SessionError::Frame(FrameError::Unexpected { frame, place })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! `zonecast broker`: a broker from its settings to its graceful end.
+
+use anyhow::Context;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use zonecast_broker::Broker;
+
+use crate::{
+    cli::{self, BrokerArgs},
+    config_command,
+    logging::{self, Destination},
+    settings,
+};
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// The settings are not valid, or the broker cannot start.
+pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
+    let settings = settings::load(&config_command::sources(args.settings))?;
+    let log = logging::start(&settings.log, Destination::of_broker(settings.log.format))?;
+    // Before the broker starts: from here on a signal must not end the process with sessions in it.
+    let mut signals = Signals::new().context("signals cannot be watched")?;
+
+    let config = settings.broker;
+    tracing::info!(version = cli::VERSION, workers = config.workers, "broker is starting");
+    if !config.tls.demands_client_certificates() {
+        tracing::warn!("any client that can reach the broker may connect: tls.client_ca is not set");
+    }
+    let grace = config.shutdown_grace;
+    let broker = Broker::start(config).await.context("the broker cannot start")?;
+    let admin = broker.admin_addr().map(tracing::field::display);
+    tracing::info!(listen = %broker.local_addr(), admin, "broker is listening");
+
+    let name = signals.next().await;
+    tracing::info!(
+        signal = name,
+        grace_ms = grace.as_millis(),
+        "broker is shutting down; a second signal ends it at once"
+    );
+    tokio::select! {
+        () = broker.shutdown() => Ok(()),
+        name = signals.next() => {
+            tracing::warn!(signal = name, "broker ends at once; what still waited for sessions is lost");
+            drop(log);
+            // Not by returning: that would wait for the workers that the caller no longer wants to wait for.
+            std::process::exit(1)
+        }
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one, and names it.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,183 @@
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use super::{certificates, text, zonecast};
+
+/// A broker on ports that the system picked; killed when a test ends early.
+pub(crate) struct Broker {
+    child: Child,
+    log: BufReader<ChildStdout>,
+}
+
+impl Broker {
+    pub(crate) fn start(listen: &str, tls: &[String], format: &str) -> Self {
+        Self::with_workers(1, listen, tls, format)
+    }
+
+    pub(crate) fn with_workers(workers: usize, listen: &str, tls: &[String], format: &str) -> Self {
+        let workers = workers.to_string();
+        let mut child = zonecast()
+            .args(["broker", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--workers", &workers])
+            .args(["--log-format", format])
+            .args(tls)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stdout.take().unwrap());
+        Self { child, log }
+    }
+
+    /// The addresses of QUIC and of admin HTTP, read from the log.
+    pub(crate) fn addresses(&mut self) -> [String; 2] {
+        let event = self.event("broker is listening");
+        ["listen", "admin"].map(|field| event[field].as_str().unwrap().to_owned())
+    }
+
+    /// Reads the log up to the event with this message.
+    pub(crate) fn event(&mut self, message: &str) -> Value {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            let length = self.log.read_line(&mut line).unwrap();
+            assert!(length > 0, "the log ended before {message:?}:\n{seen}");
+            let event: Value = serde_json::from_str(&line).expect(&line);
+            if event["message"] == message {
+                return event;
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits for the end; gives the exit code and standard error.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let mut errors = Vec::new();
+        self.child.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
+        (self.child.wait().unwrap().code(), text(&errors))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // It has ended already wherever a test waited for it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// By the shell, whose `kill` needs no package.
+fn signal(process: &Child, name: &str) {
+    let kill = format!("kill -s {name} {}", process.id());
+    assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+}
+
+#[test]
+fn it_logs_its_addresses_and_ends_gracefully_on_either_signal() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    for (signal, format) in [("TERM", "json"), ("INT", "gcp")] {
+        let mut broker = Broker::start("127.0.0.1:0", &flags, format);
+        let event = broker.event("broker is listening");
+        for field in ["listen", "admin"] {
+            let address: std::net::SocketAddr = event[field].as_str().unwrap().parse().unwrap();
+            assert_ne!(address.port(), 0, "{event}");
+        }
+        broker.signal(signal);
+        assert_eq!(
+            broker.event("broker is shutting down; a second signal ends it at once")["signal"],
+            format!("SIG{signal}")
+        );
+        broker.event("broker has stopped");
+        assert_eq!(broker.end(), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn it_warns_when_any_client_may_connect() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let mut open = Broker::start("127.0.0.1:0", &flags, "json");
+    let warning = open.event("any client that can reach the broker may connect: tls.client_ca is not set");
+    assert_eq!(warning["level"], "WARN");
+    open.event("broker is listening");
+    open.signal("TERM");
+    assert_eq!(open.end().0, Some(0));
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut broker = Broker::start(&address, &flags, "json");
+    // Its log ends where it would otherwise say that it listens.
+    let mut log = String::new();
+    while broker.log.read_line(&mut log).unwrap() > 0 {
+        assert!(!log.contains("broker is listening"), "{log}");
+    }
+    let (code, message) = broker.end();
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.starts_with("error: the broker cannot start: ") && message.contains(&address), "{message}");
+    assert_eq!((message.lines().count(), message.matches("in use").count()), (1, 1), "{message}");
+}
+
+#[test]
+fn the_certificates_of_clients_open_a_broker_that_demands_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut flags = certificates(directory.path()).to_vec();
+    let path = |file: &str| directory.path().join("certs").join(file).to_str().unwrap().to_owned();
+    flags.extend(["--tls-client-ca".to_owned(), path("ca.pem")]);
+    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let address = broker.event("broker is listening")["listen"].as_str().unwrap().to_owned();
+    let publish = |identity: &[String]| {
+        let call = ["pub", "--topic", "t", "--connect", &address, "--ca", &path("ca.pem")];
+        zonecast().args(call).args(identity).output().unwrap()
+    };
+    let known = publish(&["--cert".into(), path("client-shard-1.pem"), "--key".into(), path("client-shard-1.key")]);
+    assert_eq!(known.status.code(), Some(0), "{}", text(&known.stderr));
+    // The broker's own certificate is signed by the same authority, but not for clients.
+    let server = publish(&["--cert".into(), path("server.pem"), "--key".into(), path("server.key")]);
+    assert_eq!(server.status.code(), Some(1), "{}", text(&server.stderr));
+    let unknown = publish(&[]);
+    assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown.stderr));
+    broker.signal("TERM");
+    assert_eq!(broker.end().0, Some(0));
+}
+
+/// Whoever stops it need not wait for a client that does not leave.
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let address = broker.event("broker is listening")["listen"].as_str().unwrap().to_owned();
+    let mut client = zonecast()
+        .args(["sub", "--topic", ">", "--connect", &address, "--ca"])
+        .arg(directory.path().join("certs/ca.pem"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    BufReader::new(client.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.starts_with("connected to "), "{told}");
+    // It is there, but will neither leave nor say anything.
+    signal(&client, "STOP");
+
+    broker.signal("TERM");
+    broker.event("broker is shutting down; a second signal ends it at once");
+    broker.signal("INT");
+    broker.event("broker ends at once; what still waited for sessions is lost");
+    let ended = broker.end();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(ended, (Some(1), String::new()));
+}
