@@ -79,15 +79,19 @@ fn stuck(worker: usize) -> Response {
 }
 
 async fn live(State(admin): State<Admin>) -> Response {
+    when_all_answer(&admin, "live\n").await
+}
+
+async fn when_all_answer(admin: &Admin, well: &'static str) -> Response {
     match snapshots(&admin.shared).await {
-        Ok(_) => "live\n".into_response(),
+        Ok(_) => well.into_response(),
         Err(worker) => stuck(worker),
     }
 }
 
 async fn is_ready(State(admin): State<Admin>) -> Response {
     if admin.ready.load(Ordering::Acquire) {
-        live(State(admin)).await
+        when_all_answer(&admin, "ready\n").await
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining\n").into_response()
     }

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
@@ -87,6 +87,7 @@ impl Broker {
             mailboxes,
             epoch: AtomicU64::new(0),
             started: Instant::now(),
+            first_session: first_session(),
             config,
         });
         let (phase, watched) = watch::channel(Phase::Serving);
@@ -144,6 +145,13 @@ impl Broker {
             }
         }
     }
+}
+
+/// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round
+/// after eight years.
+fn first_session() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since_1970.as_secs() & 0x0fff_ffff) << 20
 }
 
 impl Drop for Broker {

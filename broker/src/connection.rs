@@ -13,13 +13,12 @@ use thiserror::Error;
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 use tracing::{debug, info};
 use zonecast_protocol::{
-    code_label,
     codec::FrameError,
     wire::{self, ErrorCode, server_frame},
 };
 
 use self::stream::FrameStream;
-use crate::{admission::Claim, session::Session, worker::Worker};
+use crate::{admission::Claim, session::Session, stats::end_label, worker::Worker};
 
 /// How long a peer may take to acknowledge the last words on its control stream.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -148,8 +147,9 @@ impl Attendance<'_> {
         if let Some(code) = code {
             connection.close(close_code(code), reason.as_bytes());
         }
-        worker.count(|stats| stats.count_end(code, session.with_outbox(|outbox| outbox.len() as u64)));
-        format!("{}: {reason}", code.map_or("CONNECTION_LOST", code_label))
+        let label = end_label(code);
+        worker.count(|stats| stats.count_end(label, session.with_outbox(|outbox| outbox.len() as u64)));
+        format!("{label}: {reason}")
     }
 }
 

@@ -102,10 +102,9 @@ impl Totals {
             for (code, count) in &stats.refusals {
                 *refusals.entry(code_label(*code).to_owned()).or_default() += count;
             }
-            for (code, count) in &stats.sessions_ended {
-                *ended.entry(code_label(*code).to_owned()).or_default() += count;
+            for (end, count) in &stats.sessions_ended {
+                *ended.entry((*end).to_owned()).or_default() += count;
             }
-            *ended.entry("CONNECTION_LOST".to_owned()).or_default() += stats.sessions_lost;
             for (reason, count) in &stats.handshakes_failed {
                 *failed.entry((*reason).to_owned()).or_default() += count;
             }

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 use zonecast_core::DurationHistogram;
-use zonecast_protocol::{DeliveryClass, wire::ErrorCode};
+use zonecast_protocol::{DeliveryClass, code_label, wire::ErrorCode};
 
 /// One event in so many has its matching timed.
 pub(crate) const MATCH_SAMPLE_EVERY: u64 = 64;
@@ -12,8 +12,7 @@ pub(crate) const MATCH_SAMPLE_EVERY: u64 = 64;
 pub(crate) struct Stats {
     pub(crate) handshakes_failed: FxHashMap<&'static str, u64>,
     pub(crate) sessions_opened: u64,
-    pub(crate) sessions_ended: FxHashMap<ErrorCode, u64>,
-    pub(crate) sessions_lost: u64,
+    pub(crate) sessions_ended: FxHashMap<&'static str, u64>,
     pub(crate) events_in: EventsByClass,
     pub(crate) events_unmatched: u64,
     pub(crate) event_bytes_in: u64,
@@ -32,13 +31,19 @@ pub(crate) struct Stats {
 }
 
 impl Stats {
-    /// Counts a session's end: its code, or `None` when the connection was lost, and the deliveries it left behind.
-    pub(crate) fn count_end(&mut self, code: Option<ErrorCode>, left_behind: u64) {
-        match code {
-            Some(code) => *self.sessions_ended.entry(code).or_default() += 1,
-            None => self.sessions_lost += 1,
-        }
+    /// Counts a session's end, and the deliveries it left behind.
+    pub(crate) fn count_end(&mut self, end: &'static str, left_behind: u64) {
+        *self.sessions_ended.entry(end).or_default() += 1;
         self.dropped_at_end += left_behind;
+    }
+}
+
+/// How a session ended, for logs and metrics; `None` is a lost connection.
+pub(crate) fn end_label(code: Option<ErrorCode>) -> &'static str {
+    match code {
+        None => "CONNECTION_LOST",
+        Some(ErrorCode::Unspecified) => "GOODBYE",
+        Some(code) => code_label(code),
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// Number of the latest change of interest.
     pub(crate) epoch: AtomicU64,
     pub(crate) started: Instant,
+    /// Where each worker's numbering of sessions begins; greater with each start, so that numbers do not come again.
+    pub(crate) first_session: u64,
 }
 
 impl Shared {
@@ -101,7 +103,7 @@ impl Worker {
         let id = {
             let mut state = self.state.borrow_mut();
             state.stats.sessions_opened += 1;
-            SessionId::new(self.index, state.stats.sessions_opened)
+            SessionId::new(self.index, self.shared.first_session + state.stats.sessions_opened)
         };
         let (claim, replaced) = self.shared.admission.claim(&client, incarnation, id)?;
         let source = source_of(&client, incarnation);
