@@ -18,7 +18,7 @@ use axum::{
 };
 use tokio::{
     net::TcpListener,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
@@ -57,19 +57,23 @@ pub(crate) async fn start(
     Ok(Some((bound, server)))
 }
 
-/// Asks every worker what it counted. `Err` names the worker that does not answer.
-async fn snapshots(shared: &Shared) -> Result<Vec<Snapshot>, usize> {
+/// Asks every worker what it counted. `Err` names the worker that does not answer. While the broker drains, a worker
+/// that has nothing left to do has ended in good order, and is passed over.
+async fn snapshots(admin: &Admin) -> Result<Vec<Snapshot>, usize> {
+    let may_have_ended = !admin.ready.load(Ordering::Acquire);
     let deadline = Instant::now() + WORKER_ANSWER_TIMEOUT;
-    let mut answers = Vec::with_capacity(shared.mailboxes.len());
-    for (index, mailbox) in shared.mailboxes.iter().enumerate() {
+    let ask = async |mailbox: &mpsc::Sender<Mail>| {
         let (answer, answered) = oneshot::channel();
-        let asked = timeout_at(deadline, mailbox.send(Mail::Snapshot(answer))).await;
-        asked.map_err(|_| index)?.map_err(|_| index)?;
-        answers.push(answered);
-    }
-    let mut snapshots = Vec::with_capacity(answers.len());
-    for (index, answered) in answers.into_iter().enumerate() {
-        snapshots.push(timeout_at(deadline, answered).await.map_err(|_| index)?.map_err(|_| index)?);
+        mailbox.send(Mail::Snapshot(answer)).await.ok()?;
+        answered.await.ok()
+    };
+    let mut snapshots = Vec::with_capacity(admin.shared.mailboxes.len());
+    for (index, mailbox) in admin.shared.mailboxes.iter().enumerate() {
+        match timeout_at(deadline, ask(mailbox)).await {
+            Ok(Some(snapshot)) => snapshots.push(snapshot),
+            Ok(None) if may_have_ended => {}
+            Ok(None) | Err(_) => return Err(index),
+        }
     }
     Ok(snapshots)
 }
@@ -83,7 +87,7 @@ async fn live(State(admin): State<Admin>) -> Response {
 }
 
 async fn when_all_answer(admin: &Admin, well: &'static str) -> Response {
-    match snapshots(&admin.shared).await {
+    match snapshots(admin).await {
         Ok(_) => well.into_response(),
         Err(worker) => stuck(worker),
     }
@@ -98,7 +102,7 @@ async fn is_ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn scrape(State(admin): State<Admin>) -> Response {
-    match snapshots(&admin.shared).await {
+    match snapshots(&admin).await {
         Ok(snapshots) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&admin.shared, &snapshots))
             .into_response(),
         Err(worker) => stuck(worker),

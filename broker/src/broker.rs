@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How long workers may take to close what is left once the grace is over.
-const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a broker cannot start.
 #[derive(Debug, Error)]
@@ -92,12 +92,12 @@ impl Broker {
         });
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
-        let admin = admin::start(&shared, &ready).await?;
         let mut workers = Vec::with_capacity(workers_wanted);
         for (index, (socket, mailbox)) in (0_u16..).zip(sockets.into_iter().zip(receivers)) {
             let worker = spawn(index, Arc::clone(&shared), socket, server.clone(), mailbox, watched.clone()).await;
             workers.push(worker.map_err(BrokerError::Worker)?);
         }
+        let admin = admin::start(&shared, &ready).await?;
         ready.store(true, Ordering::Release);
         Ok(Self { shared, local_addr, admin, ready, phase, workers })
     }

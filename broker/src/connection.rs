@@ -6,11 +6,15 @@ mod hello;
 mod lane;
 mod stream;
 
-use std::{rc::Rc, time::Duration};
+use std::{convert::Infallible, rc::Rc, time::Duration};
 
 use quinn::{Connection, ConnectionError, Incoming, SendStream, VarInt};
 use thiserror::Error;
-use tokio::{sync::oneshot, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::timeout,
+};
 use tracing::{debug, info};
 use zonecast_protocol::{
     codec::FrameError,
@@ -20,7 +24,7 @@ use zonecast_protocol::{
 use self::stream::FrameStream;
 use crate::{admission::Claim, session::Session, stats::end_label, worker::Worker};
 
-/// How long a peer may take to acknowledge the last words on its control stream.
+/// How long a peer that is sent away may take to acknowledge the last words.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 /// What a client that is sent away is asked to wait before it connects again.
 const RECONNECT_AFTER_MS: u32 = 250;
@@ -45,6 +49,26 @@ enum Ending {
     /// A stream was reset or stopped by the client, or is gone with the connection.
     #[error("a stream of the session was reset or stopped")]
     StreamAborted,
+    /// A task of the connection panicked, which is a defect of the broker.
+    #[error("the broker failed to serve this connection; its log says more")]
+    Panicked,
+}
+
+/// Held by each task that reads from the client while it is at a step that must not be cut off halfway, such as handing
+/// matched events to other workers.
+#[derive(Clone)]
+struct Busy {
+    /// Nothing is ever sent; dropping the last one is what tells.
+    _step: mpsc::Sender<Infallible>,
+}
+
+impl Busy {
+    /// Tells that the step is finished, and keeps the task, and with it its stream, until the connection is closed: a
+    /// stream that is dropped is stopped, which a client that is being drained would take for an error.
+    async fn rest(self) -> Served {
+        drop(self);
+        std::future::pending().await
+    }
 }
 
 /// Resolves to an ending when the connection must end, to `Ok` when the task's work is done.
@@ -107,9 +131,11 @@ impl Attendance<'_> {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
         let stall = worker.shared.config.connections.slow_consumer_timeout;
         let (left, goodbye) = oneshot::channel();
+        let (busy, mut all_rest) = mpsc::channel(1);
+        let busy = Busy { _step: busy };
         let mut readers = JoinSet::<Served>::new();
-        readers.spawn_local(control::read(Rc::clone(worker), Rc::clone(session), frames, left));
-        readers.spawn_local(lane::accept(Rc::clone(worker), Rc::clone(session), connection.clone(), goodbye));
+        readers.spawn_local(control::read(Rc::clone(worker), Rc::clone(session), frames, left, busy.clone()));
+        readers.spawn_local(lane::accept(Rc::clone(worker), Rc::clone(session), connection.clone(), goodbye, busy));
         let mut writers = JoinSet::<Served>::new();
         writers.spawn_local(control::write(Rc::clone(session), send, stall));
         writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
@@ -119,8 +145,9 @@ impl Attendance<'_> {
             (code, reason) = session.ended() => End::Broker(code, reason),
             error = connection.closed() => End::Connection(error),
         };
-        // Nothing more is read from this client.
-        drop(readers);
+        session.stop_reading();
+        // Nothing is ever sent: the channel ends with the last step that was under way.
+        let _ = all_rest.recv().await;
         let (farewell, reason) = farewell(connection, end).await;
         if let Farewell::GoAway(code) = farewell {
             say_go_away(session, code, &reason);
@@ -130,6 +157,7 @@ impl Attendance<'_> {
             tokio::select! {
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
+                _ = first_ending(&mut writers) => {}
             }
         }
         // Before the last words, which may take their time: a newer connection of the same client waits for this.
@@ -139,7 +167,9 @@ impl Attendance<'_> {
             Farewell::Close(code) => Some(code),
             Farewell::AfterLastWords(code) | Farewell::GoAway(code) => {
                 let all_written = async { while writers.join_next().await.is_some() {} };
-                let _ = timeout(LAST_WORDS_TIMEOUT, all_written).await;
+                // Who leaves or is drained in good order is given the time that a slow reader has anyway.
+                let is_orderly = matches!(code, ErrorCode::Unspecified | ErrorCode::ShuttingDown);
+                let _ = timeout(if is_orderly { stall } else { LAST_WORDS_TIMEOUT }, all_written).await;
                 Some(code)
             }
             Farewell::None => None,
@@ -148,7 +178,7 @@ impl Attendance<'_> {
             connection.close(close_code(code), reason.as_bytes());
         }
         let label = end_label(code);
-        worker.count(|stats| stats.count_end(label, session.with_outbox(|outbox| outbox.len() as u64)));
+        worker.count(|stats| stats.count_end(label, &session.outbox()));
         format!("{label}: {reason}")
     }
 }
@@ -162,6 +192,7 @@ async fn farewell(connection: &Connection, end: End) -> (Farewell, String) {
         End::Task(ending @ Ending::StreamAborted) if connection.close_reason().is_none() => {
             (Farewell::Close(ErrorCode::MalformedFrame), ending.to_string())
         }
+        End::Task(ending @ Ending::Panicked) => (Farewell::Close(ErrorCode::Internal), ending.to_string()),
         End::Task(Ending::StreamAborted) => (Farewell::None, lost(&connection.closed().await)),
         End::Broker(code, reason) => (Farewell::GoAway(code), reason),
         End::Connection(error) => (Farewell::None, lost(&error)),
@@ -185,7 +216,7 @@ async fn first_ending(tasks: &mut JoinSet<Served>) -> Ending {
         match joined {
             Ok(Ok(())) => {}
             Ok(Err(ending)) => return ending,
-            Err(_) => return Ending::StreamAborted,
+            Err(_) => return Ending::Panicked,
         }
     }
     std::future::pending().await

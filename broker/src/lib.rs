@@ -1,9 +1,10 @@
 //! The zonecast broker: QUIC, worker threads, admission and admin HTTP around the pure core.
 //!
-//! [`Broker::start`] opens one UDP socket and one thread per worker. Workers share nothing but what must be global
-//! (admission, the number of the latest change of interest): each has a single-threaded runtime, a QUIC endpoint, its
-//! own sessions and a full copy of the interest table, and talks to the others through bounded mailboxes. An event is
-//! matched once, on the worker where it arrives; another worker with receivers gets it by one hand-over.
+//! [`Broker::start`] opens one UDP socket and one thread per worker. Each worker has a single-threaded runtime, a QUIC
+//! endpoint, its own sessions and a full copy of the interest table, and talks to the others through bounded mailboxes.
+//! An event is matched once, on the worker where it arrives; another worker with receivers gets it by one hand-over.
+//! Workers share only what must be global: admission, the number of the latest change of interest, and for each session
+//! one flag that says whether it can take more.
 //!
 //! Deliberately absent: any decision about who hears what. That is `zonecast-core`, without sockets or clocks.
 //!

@@ -8,8 +8,9 @@ use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
 
 use crate::{session::Gauge, stats::Snapshot};
 
-/// Messages that wait in one worker's mailbox before senders wait.
-pub(crate) const MAILBOX_MESSAGES_MAX: usize = 1024;
+/// Messages that wait in one worker's mailbox before senders wait. Few: what waits here is not seen by the gauges of the
+/// sessions that it is for, and must fit between the soft and the hard mark of their outboxes.
+pub(crate) const MAILBOX_MESSAGES_MAX: usize = 64;
 
 /// A message to a worker. Handling one never waits, so workers cannot wait for each other in a circle.
 #[derive(Debug)]

@@ -116,9 +116,12 @@ impl Totals {
             ("refusals", "Requests and publishes refused", "code", refusals),
             ("sessions_ended", "Sessions that ended", "code", ended),
             ("handshakes_failed", "Connections that came to no session", "reason", failed),
-            ("world_events_in", "Events routed to a world that has zones", "world", world_events),
         ];
-        self.gauge_families = vec![("world_zones", "Zones of a world", "world", world_zones)];
+        // Gauges both: a world's count ends with its last zone, and worlds change places with `other`.
+        self.gauge_families = vec![
+            ("world_zones", "Zones of a world", "world", world_zones),
+            ("world_events", "Events routed to a world since its first zone came", "world", world_events),
+        ];
     }
 }
 

@@ -1,16 +1,20 @@
 //! A session as its worker holds it: what waits for it, and how its tasks are woken.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, Ref, RefCell},
     convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::sync::{Notify, oneshot};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 use zonecast_core::{OutboundEvent, Outbox, OutboxLimits, Pushed, SessionId, SessionRules};
 use zonecast_protocol::{
     ClientId,
@@ -72,8 +76,15 @@ pub(crate) struct Session {
     /// Set once: why the session ends.
     end: RefCell<Option<(ErrorCode, String)>>,
     end_set: Notify,
+    /// Set when nothing more is read from the client.
+    stopping: Cell<bool>,
+    stop_set: Notify,
     /// Set when nothing more will be queued for the client.
     closing: Cell<bool>,
+    /// Set with the end of the session's interest: from then on no zone may be handed over to it.
+    pub(crate) interest_ended: Cell<bool>,
+    /// Since when the outbox is over its soft mark without a break.
+    over_since: Cell<Option<Instant>>,
     /// Dropped when nothing is matched for this session any more.
     awaiting_end: RefCell<Vec<oneshot::Sender<Infallible>>>,
 }
@@ -93,17 +104,19 @@ impl Session {
             control_drained: Notify::new(),
             end: RefCell::default(),
             end_set: Notify::new(),
+            stopping: Cell::new(false),
+            stop_set: Notify::new(),
             closing: Cell::new(false),
+            interest_ended: Cell::new(false),
+            over_since: Cell::new(None),
             awaiting_end: RefCell::default(),
         }
     }
 
     /// Queues a delivery.
     pub(crate) fn deliver(&self, event: OutboundEvent) -> Pushed {
-        let mut outbox = self.outbox.borrow_mut();
-        let pushed = outbox.push(event);
-        self.gauge.set(outbox.is_over_soft_mark());
-        drop(outbox);
+        let pushed = self.outbox.borrow_mut().push(event);
+        self.set_gauge();
         if pushed == Pushed::Overflow {
             self.end(ErrorCode::SlowConsumer, "the session's queue is full; read faster or subscribe to less");
         }
@@ -111,15 +124,34 @@ impl Session {
         pushed
     }
 
-    /// Looks at the outbox, or takes from it.
-    pub(crate) fn with_outbox<T>(&self, look: impl FnOnce(&mut Outbox) -> T) -> T {
-        let mut outbox = self.outbox.borrow_mut();
-        let seen = look(&mut outbox);
-        self.gauge.set(outbox.is_over_soft_mark() && !self.closing.get());
-        if outbox.is_empty() {
+    fn set_gauge(&self) {
+        let over = self.outbox.borrow().is_over_soft_mark();
+        self.gauge.set(over && !self.closing.get());
+        if !over {
+            self.over_since.set(None);
+        } else if self.over_since.get().is_none() {
+            self.over_since.set(Some(Instant::now()));
+        }
+    }
+
+    /// For how long the outbox has been over its soft mark without a break.
+    pub(crate) fn over_for(&self) -> Duration {
+        self.over_since.get().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Looks at the outbox.
+    pub(crate) fn outbox(&self) -> Ref<'_, Outbox> {
+        self.outbox.borrow()
+    }
+
+    /// Takes from the outbox, and wakes who waits for that.
+    pub(crate) fn take_from_outbox<T>(&self, take: impl FnOnce(&mut Outbox) -> T) -> T {
+        let taken = take(&mut self.outbox.borrow_mut());
+        self.set_gauge();
+        if self.outbox.borrow().is_empty() {
             self.outbox_drained.notify_waiters();
         }
-        seen
+        taken
     }
 
     /// Waits until the outbox has something to write; false when it has not and nothing more will come.
@@ -150,14 +182,39 @@ impl Session {
         self.control_filled.notify_one();
     }
 
-    /// Waits while more answers wait than a client that reads them would leave.
+    /// Whether more answers wait than a client that reads them would leave.
+    pub(crate) fn answers_are_many(&self) -> bool {
+        self.control.borrow().len() >= CONTROL_BYTES_SOFT
+    }
+
+    /// Waits while that is so, unless nothing more is read from the client anyway.
     pub(crate) async fn room_for_answers(&self) {
-        loop {
-            let drained = self.control_drained.notified();
-            if self.control.borrow().len() < CONTROL_BYTES_SOFT {
-                return;
+        let room = async {
+            loop {
+                let drained = self.control_drained.notified();
+                if !self.answers_are_many() {
+                    return;
+                }
+                drained.await;
             }
-            drained.await;
+        };
+        tokio::select! {
+            () = room => {}
+            () = self.reading_stopped() => {}
+        }
+    }
+
+    /// Lets the tasks that read from the client finish the step they are at, and then read no more.
+    pub(crate) fn stop_reading(&self) {
+        self.stopping.set(true);
+        self.stop_set.notify_waiters();
+    }
+
+    /// Waits until nothing more is to be read from the client.
+    pub(crate) async fn reading_stopped(&self) {
+        let stopped = self.stop_set.notified();
+        if !self.stopping.get() {
+            stopped.await;
         }
     }
 
@@ -213,5 +270,12 @@ impl Session {
         self.control_filled.notify_one();
         self.control_drained.notify_waiters();
         self.outbox_filled.notify_one();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Whatever ended it, nobody must go on waiting for it.
+        self.gauge.set(false);
     }
 }

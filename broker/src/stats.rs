@@ -1,7 +1,7 @@
 //! What a worker counts: plain numbers on its own thread, copied out when somebody asks.
 
 use rustc_hash::FxHashMap;
-use zonecast_core::DurationHistogram;
+use zonecast_core::{DurationHistogram, Outbox};
 use zonecast_protocol::{DeliveryClass, code_label, wire::ErrorCode};
 
 /// One event in so many has its matching timed.
@@ -21,6 +21,7 @@ pub(crate) struct Stats {
     pub(crate) deliveries_out: u64,
     pub(crate) delivery_bytes_out: u64,
     pub(crate) gaps_out: u64,
+    /// By sessions that have ended.
     pub(crate) dropped_transient: u64,
     pub(crate) dropped_at_end: u64,
     pub(crate) state_replaced: u64,
@@ -32,9 +33,10 @@ pub(crate) struct Stats {
 
 impl Stats {
     /// Counts a session's end, and the deliveries it left behind.
-    pub(crate) fn count_end(&mut self, end: &'static str, left_behind: u64) {
+    pub(crate) fn count_end(&mut self, end: &'static str, outbox: &Outbox) {
         *self.sessions_ended.entry(end).or_default() += 1;
-        self.dropped_at_end += left_behind;
+        self.dropped_at_end += outbox.len() as u64;
+        self.dropped_transient += outbox.dropped_total();
     }
 }
 

@@ -71,9 +71,19 @@ pub(crate) struct Worker {
 pub(crate) struct Aftermath {
     /// For each worker the events that matched sessions of it.
     hand_overs: Vec<Vec<HandOver>>,
-    /// Sessions over their soft mark that reliable events went to.
+    /// Sessions over their soft mark that lasting events went to.
     held_by: Vec<Arc<Gauge>>,
 }
+
+impl Aftermath {
+    /// Whether the publisher is to be held back before it publishes more.
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.held_by.is_empty()
+    }
+}
+
+/// Zones told of in one `ZonesReceived`: with the longest names, 32 kinds each and a little more, some 800 KB.
+const ZONES_PER_FRAME: usize = 300;
 
 impl Worker {
     pub(crate) fn new(index: u16, shared: Arc<Shared>) -> Self {
@@ -90,27 +100,32 @@ impl Worker {
         self.shared.mailboxes.iter().enumerate().filter(move |(at, _)| *at != own).map(|(_, mailbox)| mailbox)
     }
 
-    /// Begins a session for an admitted client. Returns once every worker knows its gauge.
+    /// Begins a session for an admitted client, whose first answer is `welcome`'s. Returns once every worker knows its
+    /// gauge, and nothing is matched any more for a session that it replaces.
     pub(crate) async fn open_session(
         &self,
         client: ClientId,
         incarnation: u64,
         address: IpAddr,
+        welcome: impl FnOnce(&Session, u64) -> wire::Welcome,
     ) -> Result<(Rc<Session>, Claim), Refusal> {
         if self.draining.get() {
             return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
         }
         let id = {
             let mut state = self.state.borrow_mut();
-            state.stats.sessions_opened += 1;
-            SessionId::new(self.index, self.shared.first_session + state.stats.sessions_opened)
+            state.sessions_numbered += 1;
+            SessionId::new(self.index, self.shared.first_session + state.sessions_numbered)
         };
         let (claim, replaced) = self.shared.admission.claim(&client, incarnation, id)?;
         let source = source_of(&client, incarnation);
         let rules = SessionRules::new(id, source, Arc::clone(&self.shared.rights), Arc::clone(&self.shared.limits));
         let session = Rc::new(Session::new(id, client, rules, self.shared.config.outbox));
+        // Before anyone knows of the session: the welcome must be the first thing that the client hears.
+        session.answer(server_frame::Frame::Welcome(welcome(&session, source)));
         {
             let mut state = self.state.borrow_mut();
+            state.stats.sessions_opened += 1;
             state.sessions.insert(id, Rc::clone(&session));
             state.gauges.insert(id, Arc::clone(&session.gauge));
         }
@@ -130,7 +145,12 @@ impl Worker {
 
     /// Ends a session's interest and forgets it. Whoever replaces the session waits for this.
     pub(crate) async fn forget_session(&self, session: &Session, claim: Claim) {
-        let ended = self.change_interest(|_| Ok(vec![InterestOp::EndSession(session.id)])).await;
+        let ended = self
+            .change_interest(|_| {
+                session.interest_ended.set(true);
+                Ok(vec![InterestOp::EndSession(session.id)])
+            })
+            .await;
         debug_assert!(ended.is_ok(), "ending a session is never refused");
         self.state.borrow_mut().sessions.remove(&session.id);
         drop(claim);
@@ -205,15 +225,21 @@ impl Worker {
         let mut taken = Vec::new();
         let changed = self
             .change_interest(|router| {
+                if session.interest_ended.get() {
+                    let message = format!("client {} has just left", session.client);
+                    return Err(Refusal::new(ErrorCode::UnknownClient, message));
+                }
                 let (ops, zones) = session.rules.borrow_mut().take_zones(router, take.from, take.zones)?;
                 taken = zones;
                 Ok(ops)
             })
             .await;
         if let Ok(epoch) = changed {
-            let from_client_id = take.from_client.as_str().to_owned();
-            let received = wire::ZonesReceived { from_client_id, zones: taken, epoch };
-            session.answer(server_frame::Frame::ZonesReceived(received));
+            for zones in taken.chunks(ZONES_PER_FRAME) {
+                let from_client_id = take.from_client.as_str().to_owned();
+                let received = wire::ZonesReceived { from_client_id, zones: zones.to_vec(), epoch };
+                session.answer(server_frame::Frame::ZonesReceived(received));
+            }
         }
         let _ = take.answer.send(changed);
     }
@@ -250,8 +276,9 @@ impl Worker {
         Aftermath { hand_overs: (0..workers).map(|_| Vec::new()).collect(), held_by: Vec::new() }
     }
 
-    /// Hands events over to other workers, and waits until no session that reliable events went to is over its mark.
-    pub(crate) async fn settle(&self, after: &mut Aftermath) {
+    /// Hands events over to other workers, and waits until no session that lasting events went to is over its mark, or
+    /// nothing more is read from the publisher.
+    pub(crate) async fn settle(&self, publisher: &Session, after: &mut Aftermath) {
         for (batch, mailbox) in after.hand_overs.iter_mut().zip(&self.shared.mailboxes) {
             if !batch.is_empty() {
                 let _ = mailbox.send(Mail::Deliveries(std::mem::take(batch))).await;
@@ -259,8 +286,14 @@ impl Worker {
         }
         if !after.held_by.is_empty() {
             self.count(|stats| stats.publishers_held += 1);
-            for gauge in after.held_by.drain(..) {
-                gauge.relieved().await;
+            let relieved = async {
+                for gauge in after.held_by.drain(..) {
+                    gauge.relieved().await;
+                }
+            };
+            tokio::select! {
+                () = relieved => {}
+                () = publisher.reading_stopped() => {}
             }
         }
     }
@@ -277,14 +310,8 @@ impl Worker {
                 drop(applied);
             }
             Mail::Deliveries(batch) => {
-                let state = &mut *self.state.borrow_mut();
-                for HandOver { event, sessions } in batch {
-                    for id in sessions {
-                        if let Some(session) = state.sessions.get(&id) {
-                            state.stats.count_pushed(session.deliver(event.clone()));
-                        }
-                    }
-                }
+                let mut state = self.state.borrow_mut();
+                batch.iter().for_each(|hand_over| state.deliver(hand_over));
             }
             Mail::End(id, code, reason, ended) => {
                 if let Some(session) = self.state.borrow().sessions.get(&id) {
@@ -297,6 +324,11 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Whether no more sessions may begin.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// Asks for the end of all sessions here, and lets no more begin.

@@ -25,7 +25,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What frames need beyond the payload: names, numbers, and a whole set of zones.
+    /// What a frame may have beyond the payload: names, numbers, and fields of later versions.
     pub const FRAME_OVERHEAD_BYTES: u32 = 64 * 1024;
 }
 

@@ -83,11 +83,14 @@ pub struct Outbox {
     waiting_bytes: usize,
     next_seq: u64,
     written_through: u64,
-    /// Numbers of transient events that may still wait, oldest first.
+    /// Numbers of the transient events that wait, oldest first.
     transient: VecDeque<u64>,
+    transient_bytes: usize,
     /// Where the waiting value of each state key is.
     state: FxHashMap<Arc<StateKey>, u64>,
     dropped_total: u64,
+    /// Set by the first event that found no room: after it nothing may be queued, or its loss would go unseen.
+    overflowed: bool,
 }
 
 impl Outbox {
@@ -102,8 +105,10 @@ impl Outbox {
             next_seq: 1,
             written_through: 0,
             transient: VecDeque::new(),
+            transient_bytes: 0,
             state: FxHashMap::default(),
             dropped_total: 0,
+            overflowed: false,
         }
     }
 
@@ -131,14 +136,26 @@ impl Outbox {
         self.dropped_total
     }
 
-    /// Whether reliable publishers to this session should be held back.
+    /// Whether publishers to this session should be held back. Transient events do not count: they give way.
     #[must_use]
     pub fn is_over_soft_mark(&self) -> bool {
-        self.waiting >= self.limits.deliveries_soft || self.waiting_bytes >= self.limits.bytes_soft
+        let (deliveries, bytes) = self.lasting();
+        deliveries >= self.limits.deliveries_soft || bytes >= self.limits.bytes_soft
     }
 
-    /// Queues an event, or says why not.
+    /// Deliveries that wait and may not be dropped, and their bytes.
+    fn lasting(&self) -> (usize, usize) {
+        (self.waiting - self.transient.len(), self.waiting_bytes - self.transient_bytes)
+    }
+
+    /// Queues an event, or says why not. After [`Pushed::Overflow`] nothing is queued any more.
     pub fn push(&mut self, event: OutboundEvent) -> Pushed {
+        let pushed = if self.overflowed { Pushed::Overflow } else { self.push_if_room(event) };
+        self.overflowed = pushed == Pushed::Overflow;
+        pushed
+    }
+
+    fn push_if_room(&mut self, event: OutboundEvent) -> Pushed {
         if let Some(seq) = event.state_key.as_ref().and_then(|key| self.state.get(key)).copied() {
             return self.replace(seq, event);
         }
@@ -155,7 +172,10 @@ impl Outbox {
         self.waiting += 1;
         self.waiting_bytes += event.bytes.len();
         match (event.class, &event.state_key) {
-            (DeliveryClass::Transient, _) => self.transient.push_back(seq),
+            (DeliveryClass::Transient, _) => {
+                self.transient.push_back(seq);
+                self.transient_bytes += event.bytes.len();
+            }
             (_, Some(key)) => {
                 self.state.insert(Arc::clone(key), seq);
             }
@@ -205,6 +225,7 @@ impl Outbox {
         if event.class == DeliveryClass::Transient {
             // Departures are in order, so the oldest number noted is this one.
             self.transient.pop_front();
+            self.transient_bytes -= event.bytes.len();
         }
     }
 
@@ -228,15 +249,19 @@ impl Outbox {
         Pushed::Replaced
     }
 
-    /// Drops the oldest transient events until so many more deliveries and bytes fit.
+    /// Drops the oldest transient events until so many more deliveries and bytes fit; none when that would not do.
     fn make_room(&mut self, deliveries: usize, bytes: usize) -> bool {
-        loop {
-            let fits = self.waiting + deliveries <= self.limits.deliveries_max
-                && self.waiting_bytes + bytes <= self.limits.bytes_max;
-            if fits || !self.drop_oldest_transient() {
-                return fits;
+        let (deliveries_max, bytes_max) = (self.limits.deliveries_max, self.limits.bytes_max);
+        let (lasting, lasting_bytes) = self.lasting();
+        if lasting + deliveries > deliveries_max || lasting_bytes + bytes > bytes_max {
+            return false;
+        }
+        while self.waiting + deliveries > deliveries_max || self.waiting_bytes + bytes > bytes_max {
+            if !self.drop_oldest_transient() {
+                return false;
             }
         }
+        true
     }
 
     fn drop_oldest_transient(&mut self) -> bool {

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use zonecast_protocol::{
     AckLevel, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, QueueGroup, Refusal, Target, TopicPattern, WorldName,
     Zone,
+    codec::DELIVER_OVERHEAD_BYTES_MAX,
     wire::{self, ErrorCode},
 };
 
@@ -86,6 +87,14 @@ impl SessionRules {
             return refuse(ErrorCode::WrongSource, message);
         }
         event.check_limits(&self.limits)?;
+        let deliver_bytes = publish.event.len() + DELIVER_OVERHEAD_BYTES_MAX;
+        if deliver_bytes > self.limits.frame_bytes_max as usize {
+            let message = format!(
+                "the event's delivery would have {deliver_bytes} bytes; at most {} are permitted (frame_bytes_max)",
+                self.limits.frame_bytes_max
+            );
+            return refuse(ErrorCode::PayloadTooLarge, message);
+        }
         if let Target::Place { world, .. } = event.target {
             self.rights.check_world(world)?;
             self.rights.check_kind(event.kind)?;
@@ -214,7 +223,11 @@ impl SessionRules {
             return refuse(ErrorCode::InvalidArgument, "to_client_id names the sender; zones go to another client");
         }
         self.check_zone_count(router.zone_count(self.session) + zones.len())?;
-        for (_, zone) in &zones {
+        for (id, zone) in &zones {
+            // The sender may have ended, or changed them, since it asked.
+            if router.zone(from, *id) != Some(zone) {
+                return refuse(ErrorCode::UnknownZone, format!("zone {id} is no longer held as it was given"));
+            }
             self.rights.check_world(zone.world.as_str())?;
         }
         let mut ops = Vec::with_capacity(2 * zones.len());

@@ -3,8 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use allocation_counter::measure;
-use zonecast_core::{InterestChange, InterestOp, KindFilter, Router, SessionId, TopicInterest, ZoneInterest};
-use zonecast_protocol::{Circle, DeliveryClass, EventView, Kind, QueueGroup, Target, TopicPattern, WorldName, Zone};
+use bytes::BytesMut;
+use prost::Message;
+use zonecast_core::{
+    InterestChange, InterestOp, KindFilter, OutboundEvent, Outbox, OutboxLimits, Pushed, Router, SessionId,
+    TopicInterest, ZoneInterest,
+};
+use zonecast_protocol::{
+    Circle, DeliveryClass, EventView, Kind, QueueGroup, Target, TopicPattern, WorldName, Zone, wire,
+};
 
 const SESSIONS: u64 = 50;
 
@@ -81,4 +88,37 @@ fn routing_to_a_topic_allocates_nothing() {
     let mut router = crowded();
     assert_eq!(allocations_of(&mut router, Target::Topic("a.b.c")), 0);
     assert_eq!(allocations_of(&mut router, Target::Topic("a.x.c")), 0);
+}
+
+/// Publishes one event to so many warm outboxes and drains them; counts what that allocates.
+fn allocations_of_publishing_to(sessions: usize) -> u64 {
+    let encoded = wire::Event {
+        target: Some(wire::event::Target::Topic("a.b".to_owned())),
+        lane_seq: 1,
+        payload: vec![7; 64].into(),
+        ..Default::default()
+    }
+    .encode_to_vec();
+    let mut outboxes: Vec<Outbox> = (0..sessions).map(|_| Outbox::new(OutboxLimits::default())).collect();
+    let mut chunk = BytesMut::with_capacity(64 << 10);
+    let mut publish = || {
+        let view = EventView::decode(&encoded).unwrap();
+        let event = OutboundEvent::new(&view, &encoded, 0);
+        for outbox in &mut outboxes {
+            assert_eq!(outbox.push(event.clone()), Pushed::Queued);
+        }
+        for outbox in &mut outboxes {
+            chunk.clear();
+            assert_eq!(outbox.drain(&mut chunk, 64 << 10, 0, |_| {}).deliveries, 1);
+        }
+    };
+    publish();
+    measure(publish).count_total
+}
+
+#[test]
+fn a_delivery_allocates_nothing_however_many_there_are() {
+    let of_the_event = allocations_of_publishing_to(2);
+    assert!(of_the_event <= 2, "the event's own bytes, and the count of those who share them: {of_the_event}");
+    assert_eq!(allocations_of_publishing_to(500), of_the_event);
 }

@@ -110,12 +110,18 @@ proptest! {
         let limits = OutboxLimits { deliveries_max: 8, bytes_max: 900, deliveries_soft: 4, bytes_soft: 400 };
         let mut outbox = Outbox::new(limits);
         let mut model = Model::default();
+        let mut overflowed = false;
         for (number, op) in (1..).zip(ops) {
             match op {
                 Op::Push { class, key, payload_bytes } => {
                     let (event, length) = event(number, class, key, payload_bytes);
                     let was = (outbox.len(), outbox.bytes());
                     let pushed = outbox.push(event);
+                    if overflowed {
+                        prop_assert_eq!(pushed, Pushed::Overflow, "nothing is queued behind what was lost");
+                        continue;
+                    }
+                    overflowed = pushed == Pushed::Overflow;
                     match pushed {
                         Pushed::Queued | Pushed::Dropped => model.numbered += 1,
                         Pushed::Replaced | Pushed::Overflow => {}
@@ -143,8 +149,8 @@ proptest! {
                 }
             }
             prop_assert!(outbox.len() <= limits.deliveries_max && outbox.bytes() <= limits.bytes_max);
-            let over = outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft;
-            prop_assert_eq!(outbox.is_over_soft_mark(), over);
+            prop_assert!(!outbox.is_over_soft_mark() || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
+            prop_assert!(outbox.is_over_soft_mark() || model.reliable.len() + model.state.len() < limits.deliveries_soft);
         }
         let mut out = BytesMut::new();
         let _ = outbox.drain(&mut out, usize::MAX, 0, |_| {});
@@ -176,6 +182,21 @@ fn the_oldest_transient_events_give_way() {
     let drained = outbox.drain(&mut out, usize::MAX, 100, |waited| assert!((95..=98).contains(&waited)));
     assert_eq!((drained.deliveries, drained.gaps), (3, 3), "before 2, before 4, after 5");
     assert_eq!(outbox.dropped_total(), 3);
+}
+
+#[test]
+fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
+    let limits = OutboxLimits { deliveries_max: 100, bytes_max: 1_000, deliveries_soft: 3, bytes_soft: 900 };
+    let mut outbox = Outbox::new(limits);
+    for number in 1..=10 {
+        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
+    }
+    assert!(!outbox.is_over_soft_mark());
+    assert_eq!(outbox.push(event(11, DeliveryClass::Reliable, 0, 700).0), Pushed::Queued);
+    assert_eq!(outbox.push(event(12, DeliveryClass::Transient, 0, 600).0), Pushed::Dropped);
+    assert_eq!(outbox.len(), 11, "dropping the others would not have made room for it");
+    assert_eq!(outbox.push(event(13, DeliveryClass::Reliable, 0, 600).0), Pushed::Overflow);
+    assert_eq!(outbox.push(event(14, DeliveryClass::Reliable, 0, 1).0), Pushed::Overflow, "or 13 would be lost unseen");
 }
 
 #[test]

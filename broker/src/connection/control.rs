@@ -11,7 +11,7 @@ use zonecast_protocol::{
 };
 
 use super::{
-    Served,
+    Busy, Served,
     stream::{Cut, FrameStream, finish, write_all},
 };
 use crate::{session::Session, worker::Worker};
@@ -22,8 +22,15 @@ pub(super) async fn read(
     session: Rc<Session>,
     mut frames: FrameStream,
     left: oneshot::Sender<()>,
+    busy: Busy,
 ) -> Served {
-    while let Cut::Frame(frame) = frames.next().await? {
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = session.reading_stopped() => return busy.rest().await,
+            next = frames.next() => next?,
+        };
+        let Cut::Frame(frame) = next else { break };
         session.room_for_answers().await;
         match decode_client_frame(frame)? {
             client_frame::Frame::UpdateZones(request) => {
@@ -51,9 +58,10 @@ pub(super) async fn read(
             }
         }
     }
-    // The lanes tell when all that was published before has been routed.
+    // The lanes tell when all that was published before has been routed. The stream is kept until the connection is
+    // closed, see `Busy`.
     let _ = left.send(());
-    Ok(())
+    busy.rest().await
 }
 
 async fn answer(

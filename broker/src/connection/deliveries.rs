@@ -34,12 +34,16 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
         worker.count(|stats| {
             let residence = &mut stats.residence;
             let waited = |waited_us| residence.record(waited_us);
-            let drained = session.with_outbox(|outbox| outbox.drain(&mut chunk, WRITE_BYTES, now_us, waited));
+            let drained = session.take_from_outbox(|outbox| outbox.drain(&mut chunk, WRITE_BYTES, now_us, waited));
             stats.deliveries_out += drained.deliveries;
             stats.gaps_out += drained.gaps;
             stats.delivery_bytes_out += chunk.len() as u64;
         });
         write_all(send, chunk.split().freeze(), stall, "delivery").await?;
+        if session.over_for() > stall {
+            // It does read, but for so long so much slower than it is sent to that it holds everyone back.
+            return Err(Ending::Stalled { stream: "delivery", seconds: stall.as_secs() });
+        }
     }
     if let Some(send) = stream {
         finish(send).await;

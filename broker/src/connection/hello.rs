@@ -8,8 +8,7 @@ use tokio::time::timeout;
 use zonecast_protocol::{
     ClientId, PROTOCOL_VERSION, Refusal, code_label,
     codec::{FrameError, decode_client_frame},
-    source_of,
-    wire::{self, ErrorCode, client_frame, server_frame},
+    wire::{self, ErrorCode, client_frame},
 };
 
 use super::{
@@ -105,10 +104,8 @@ async fn read_hello(
     let mut frames = FrameStream::new(recv, worker.shared.limits.frame_bytes_max);
     let frame = match frames.next().await {
         Ok(Cut::Frame(frame)) => frame,
-        Ok(Cut::End) | Err(Ending::Goodbye | Ending::StreamAborted | Ending::Stalled { .. }) => {
-            return Err(Failure::NoHello);
-        }
         Err(Ending::Framing(error)) => return Err(error.into()),
+        Ok(Cut::End) | Err(_) => return Err(Failure::NoHello),
     };
     match decode_client_frame(frame)? {
         client_frame::Frame::Hello(hello) => Ok((hello, (send, frames))),
@@ -122,9 +119,7 @@ async fn admit(
     address: std::net::IpAddr,
 ) -> Result<(Rc<Session>, Claim, String), Failure> {
     let client = check(&hello)?;
-    let source = source_of(&client, hello.incarnation);
-    let (session, claim) = worker.open_session(client, hello.incarnation, address).await?;
-    session.answer(server_frame::Frame::Welcome(wire::Welcome {
+    let welcome = |session: &Session, source| wire::Welcome {
         protocol_version: PROTOCOL_VERSION,
         session_id: session.id.get(),
         source,
@@ -132,7 +127,8 @@ async fn admit(
         lanes: Vec::new(),
         limits: Some((&*worker.shared.limits).into()),
         software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
-    }));
+    };
+    let (session, claim) = worker.open_session(client, hello.incarnation, address, welcome).await?;
     Ok((session, claim, hello.software))
 }
 

@@ -22,6 +22,8 @@ pub(super) struct State {
     /// The gauges of all sessions, whichever worker holds them.
     pub(super) gauges: FxHashMap<SessionId, Arc<Gauge>>,
     pub(super) stats: Stats,
+    /// Sessions numbered so far.
+    pub(super) sessions_numbered: u64,
 }
 
 impl Stats {
@@ -29,7 +31,9 @@ impl Stats {
         match pushed {
             Pushed::Queued => self.deliveries_queued += 1,
             Pushed::Replaced => self.state_replaced += 1,
-            Pushed::Dropped | Pushed::Overflow => {}
+            // Counted by the outbox.
+            Pushed::Dropped => {}
+            Pushed::Overflow => self.dropped_at_end += 1,
         }
     }
 }
@@ -53,7 +57,7 @@ impl State {
         exclude: Option<SessionId>,
         after: &mut Aftermath,
     ) -> u32 {
-        let Self { router, sessions, gauges, stats } = self;
+        let Self { router, sessions, gauges, stats, .. } = self;
         let sampled = stats.matching_is_due().then(Instant::now);
         let reached = router.route(event, exclude);
         if let Some(begun) = sampled {
@@ -73,27 +77,29 @@ impl State {
                 let hand_over = HandOver { event: outbound.clone(), sessions: of_one_worker.to_vec() };
                 after.hand_overs[usize::from(owner)].push(hand_over);
             } else {
-                for session in of_one_worker.iter().filter_map(|id| sessions.get(id)) {
-                    stats.count_pushed(session.deliver(outbound.clone()));
-                }
+                deliver(sessions, stats, of_one_worker, &outbound);
             }
         }
-        if event.class == DeliveryClass::Reliable {
+        if event.class != DeliveryClass::Transient {
             let over = reached.iter().filter_map(|id| gauges.get(id)).filter(|gauge| gauge.is_over());
             after.held_by.extend(over.cloned());
         }
         u32::try_from(reached.len()).unwrap_or(u32::MAX)
     }
 
+    /// Queues an event that another worker matched.
+    pub(super) fn deliver(&mut self, hand_over: &HandOver) {
+        deliver(&self.sessions, &mut self.stats, &hand_over.sessions, &hand_over.event);
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut stats = self.stats.clone();
         let (mut queue_deliveries, mut queue_bytes) = (0, 0);
         for session in self.sessions.values() {
-            session.with_outbox(|outbox| {
-                queue_deliveries += outbox.len();
-                queue_bytes += outbox.bytes();
-                stats.dropped_transient += outbox.dropped_total();
-            });
+            let outbox = session.outbox();
+            queue_deliveries += outbox.len();
+            queue_bytes += outbox.bytes();
+            stats.dropped_transient += outbox.dropped_total();
         }
         Snapshot {
             stats,
@@ -112,5 +118,20 @@ impl Stats {
     fn matching_is_due(&self) -> bool {
         let events = self.events_in.reliable + self.events_in.state + self.events_in.transient;
         events.is_multiple_of(MATCH_SAMPLE_EVERY)
+    }
+}
+
+/// Queues an event for sessions of this worker. Deliveries to sessions that ended meanwhile are counted.
+fn deliver(
+    sessions: &FxHashMap<SessionId, Rc<Session>>,
+    stats: &mut Stats,
+    reached: &[SessionId],
+    event: &OutboundEvent,
+) {
+    for id in reached {
+        match sessions.get(id) {
+            Some(session) => stats.count_pushed(session.deliver(event.clone())),
+            None => stats.dropped_at_end += 1,
+        }
     }
 }

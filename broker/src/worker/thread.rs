@@ -1,18 +1,22 @@
 //! A worker's thread: runtime, endpoint, and the loops that accept connections and read the mailbox.
 
-use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle};
+use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
 use quinn::ServerConfig;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
+    time::timeout,
 };
 use tracing::{debug, warn};
 use zonecast_protocol::wire::ErrorCode;
 
 use super::{Shared, Worker};
 use crate::{connection, endpoint, mail::Mail};
+
+/// How long the last packets to clients that are cut off may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How far a broker's life has come. Workers watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +92,6 @@ async fn run(
     let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
-    endpoint.set_server_config(None);
     worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
     if drain {
         tokio::select! {
@@ -97,6 +100,8 @@ async fn run(
         }
     }
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
+    // The close is only queued yet: without this, clients would find out by their idle timeout.
+    let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
     accepting.abort();
     post.abort();
 }
@@ -112,6 +117,10 @@ async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
 
 async fn accept(worker: Rc<Worker>, endpoint: quinn::Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
+        if worker.is_draining() {
+            incoming.refuse();
+            continue;
+        }
         let address = incoming.remote_address().ip();
         match worker.shared.admission.enter(address, &worker.shared.config.connections) {
             Ok(place) => {

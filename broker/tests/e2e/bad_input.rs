@@ -52,6 +52,13 @@ async fn refused_publishes_leave_the_connection_alive(workers: usize) {
     let event = peer.event_on("users").encode_to_vec();
     let processed = wire::Publish { ack: AckLevel::Processed.into(), event: event.into(), ..Default::default() };
     assert_eq!(peer.publish_frame(processed).await, Err(ErrorCode::AckUnsupported));
+    // Unknown fields are passed on, so an event can be long without a payload; its delivery must still fit a frame.
+    let mut padded = peer.event_on("users").encode_to_vec();
+    padded.extend([0xa2, 0x06, 0xe0, 0xff, 0x43]);
+    padded.resize(padded.len() + 1_114_080, 0);
+    let padded = wire::Publish { event: padded.into(), ..Default::default() };
+    assert!(padded.encoded_len() < 1_114_112);
+    assert_eq!(peer.publish_frame(padded).await, Err(ErrorCode::PayloadTooLarge));
     let largest = wire::Event { payload: vec![0; 1 << 20].into(), ..peer.event_on("users") };
     assert_eq!(peer.publish(largest).await, Ok(0), "the connection lives, and a mebibyte is permitted");
 }

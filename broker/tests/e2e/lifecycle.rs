@@ -16,7 +16,11 @@ crate::with_one_and_two_workers! {
     what_was_published_before_a_goodbye_is_routed
     a_frozen_reader_is_ended_and_its_neighbours_are_served
     transient_events_are_dropped_oldest_first_and_shown
+    a_reader_that_dribbles_is_ended_too
+    many_publishers_do_not_overrun_a_reader_that_reads
+    transient_floods_hold_nobody_back
     shutdown_tells_drains_and_ends
+    whoever_is_cut_off_at_the_end_of_the_grace_is_told
 }
 
 async fn the_newer_run_of_a_client_wins(workers: usize) {
@@ -199,4 +203,102 @@ async fn shutdown_tells_drains_and_ends(workers: usize) {
     }
     stopping.await.unwrap();
     std::net::UdpSocket::bind(address).expect("the port is free again");
+}
+
+async fn a_reader_that_dribbles_is_ended_too(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.connections.slow_consumer_timeout = Duration::from_millis(500);
+        config.outbox.bytes_soft = 1 << 20;
+    })
+    .await;
+    let mut dribbler = world.client("dribbler").await;
+    dribbler.listen(1, "flood", "").await.unwrap();
+    let mut flooder = world.client("flooder").await;
+    let dribbling = async {
+        // One frame every quarter of the deadline: each is progress, all together are far too slow.
+        let mut tick = tokio::time::interval(Duration::from_millis(125));
+        dribbler.accept_deliveries().await;
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    dribbler.read_some_deliveries().await;
+                }
+                closed = dribbler.closed() => return closed,
+            }
+        }
+    };
+    let ((code, _), ()) = tokio::join!(dribbling, flood(&mut flooder, "flood", 8192));
+    assert_eq!(code, ErrorCode::SlowConsumer);
+}
+
+async fn many_publishers_do_not_overrun_a_reader_that_reads(workers: usize) {
+    const EACH: u32 = 3_000;
+    let world = World::with(workers, |config| {
+        config.outbox.deliveries_soft = 1_000;
+        config.outbox.deliveries_max = 15_000;
+    })
+    .await;
+    let mut reader = world.client("reader").await;
+    reader.listen(1, "work", "").await.unwrap();
+    let mut publishing = tokio::task::JoinSet::new();
+    for number in 0..8_u32 {
+        let mut publisher = world.client(&format!("publisher-{number}")).await;
+        publishing.spawn(async move {
+            for key in 0..EACH {
+                let state = wire::Event {
+                    class: DeliveryClass::State.into(),
+                    key: format!("{number}-{key}"),
+                    ..publisher.event_on("work")
+                };
+                let event = if key % 2 == 0 { state } else { wire::Event { key: String::new(), class: 1, ..state } };
+                let event = event.encode_to_vec().into();
+                publisher.write_publish(wire::Publish { event, ..Default::default() }).await;
+            }
+            let last = publisher.event_on("nobody");
+            assert_eq!(publisher.publish(last).await, Ok(0));
+        });
+    }
+    for _ in 0..8 * EACH {
+        reader.received().await;
+    }
+    while let Some(done) = publishing.join_next().await {
+        done.unwrap();
+    }
+}
+
+async fn transient_floods_hold_nobody_back(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.outbox.deliveries_soft = 10;
+        config.connections.slow_consumer_timeout = Duration::from_secs(60);
+    })
+    .await;
+    let (mut noisy, mut calm) = (world.client("noisy").await, world.client("calm").await);
+    let mut deaf = world.client("deaf").await;
+    deaf.listen(1, "noise", "").await.unwrap();
+    for _ in 0..1_000 {
+        let noise = wire::Event {
+            class: DeliveryClass::Transient.into(),
+            payload: Bytes::from(vec![0; 16 << 10]),
+            ..noisy.event_on("noise")
+        };
+        let event = noise.encode_to_vec().into();
+        noisy.write_publish(wire::Publish { event, ..Default::default() }).await;
+    }
+    for _ in 0..5 {
+        let event = calm.event_on("noise");
+        assert_eq!(calm.publish(event).await, Ok(1), "the session takes reliable events still");
+    }
+}
+
+async fn whoever_is_cut_off_at_the_end_of_the_grace_is_told(workers: usize) {
+    let world = World::with(workers, |config| config.shutdown_grace = Duration::from_millis(300)).await;
+    let mut deaf = world.client("deaf").await;
+    deaf.listen(1, "flood", "").await.unwrap();
+    let mut flooder = world.client("flooder").await;
+    tokio::select! {
+        () = flood(&mut flooder, "flood", 8192) => panic!("it should be held back"),
+        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+    }
+    world.broker.shutdown().await;
+    assert_eq!(deaf.closed().await.0, ErrorCode::ShuttingDown);
 }

@@ -69,7 +69,7 @@ async fn metrics_count_what_happens(workers: usize) {
         ("zonecast_refusals_total{code=\"INVALID_GEOMETRY\"}", "1"),
         ("zonecast_world_zones{world=\"earth\"}", "2"),
         ("zonecast_world_zones{world=\"other\"}", "1"),
-        ("zonecast_world_events_in_total{world=\"earth\"}", "3"),
+        ("zonecast_world_events{world=\"earth\"}", "3"),
         ("zonecast_delivery_residence_seconds_count", "2"),
     ] {
         assert_eq!(sample(&metrics, name), value, "{name}");

@@ -20,7 +20,7 @@ use rustls::{
 use zonecast_broker::{Broker, BrokerConfig, BrokerTls};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame, encode_client_frame};
 use zonecast_protocol::wire::{self, client_frame, server_frame};
-use zonecast_protocol::{ALPN, AckLevel, ErrorCode};
+use zonecast_protocol::{ALPN, AckLevel, ErrorCode, Limits};
 
 /// Guards against a test that hangs; nothing waits for it in a test that passes.
 const GUARD: Duration = Duration::from_secs(20);
@@ -154,7 +154,7 @@ struct Frames {
 
 impl Frames {
     fn new(recv: quinn::RecvStream) -> Self {
-        Self { recv, cutter: FrameCutter::new(2 << 20) }
+        Self { recv, cutter: FrameCutter::new(Limits::default().frame_bytes_max) }
     }
 
     async fn next(&mut self) -> Result<server_frame::Frame, quinn::ReadError> {
@@ -252,6 +252,11 @@ impl Peer {
 
     pub(crate) fn lane(&mut self) -> &mut quinn::SendStream {
         self.lane.as_mut().unwrap()
+    }
+
+    /// Reads one chunk of the delivery stream and looks at nothing in it.
+    pub(crate) async fn read_some_deliveries(&mut self) {
+        let _ = self.deliveries.as_mut().unwrap().recv.read_chunk(1200, true).await;
     }
 
     pub(crate) fn stop_deliveries(&mut self) {

@@ -11,6 +11,8 @@ crate::with_one_and_two_workers! {
     a_hand_over_moves_zones_to_another_session
     during_hand_overs_each_event_reaches_exactly_one_holder
     an_acknowledged_change_holds_for_every_publisher
+    ten_thousand_zones_with_long_names_are_handed_over
+    zones_handed_to_a_client_that_comes_and_goes_are_never_orphaned
 }
 
 async fn matched_at(publisher: &mut Peer, x: f64) -> u32 {
@@ -174,4 +176,58 @@ async fn an_acknowledged_change_holds_for_every_publisher(workers: usize) {
             assert_eq!(matched_at(publisher, x - 95.0).await, 0, "step {step}");
         }
     }
+}
+
+async fn ten_thousand_zones_with_long_names_are_handed_over(workers: usize) {
+    let world = World::new(workers).await;
+    let (mut old, mut new) = (world.client("old").await, world.client("new").await);
+    let name = "w".repeat(64);
+    for thousand in 0..10 {
+        let ids = (thousand * 1000 + 1)..=(thousand * 1000 + 1000);
+        old.put_zones(ids.map(|id| zone(id, &name, [0.0, 0.0], [1.0, 1.0])).collect()).await.unwrap();
+    }
+    let epoch = hand_over(&mut old, (1..=10_000).collect(), "new").await.unwrap();
+    let mut received = 0;
+    while received < 10_000 {
+        match new.next().await {
+            server_frame::Frame::ZonesReceived(some) => {
+                assert_eq!(some.epoch, epoch);
+                received += some.zones.len();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+async fn zones_handed_to_a_client_that_comes_and_goes_are_never_orphaned(workers: usize) {
+    let world = World::new(workers).await;
+    let (mut giver, mut publisher) = (world.client("giver").await, world.client("publisher").await);
+    let coming_and_going = async {
+        for incarnation in 1..60 {
+            // Whatever is handed over meanwhile, the first frame is the welcome: `client_run` insists on it.
+            let taker = world.client_run("taker", incarnation).await;
+            if incarnation % 3 == 0 {
+                taker.connection.close(0_u32.into(), b"");
+                taker.connection.closed().await;
+            }
+        }
+    };
+    let giving = async {
+        loop {
+            giver.put_zones(vec![zone(1, "earth", [0.0, 0.0], [10.0, 10.0])]).await.unwrap();
+            let _ = hand_over(&mut giver, vec![1], "taker").await;
+        }
+    };
+    tokio::select! {
+        () = coming_and_going => {}
+        () = giving => {}
+    }
+    // A last taker drives out whoever is left, and goes in good order: then nobody holds anything but the giver.
+    let mut last = world.client_run("taker", 1_000).await;
+    last.send(client_frame::Frame::Goodbye(wire::Goodbye {})).await;
+    last.closed().await;
+    giver.connection.close(0_u32.into(), b"");
+    let mut again = world.client_run("giver", 2).await;
+    again.put_zones(vec![zone(1, "earth", [0.0, 0.0], [10.0, 10.0])]).await.unwrap();
+    assert_eq!(matched_at(&mut publisher, 5.0).await, 1, "a zone of a dead session would count too");
 }

@@ -1,7 +1,10 @@
 //! The receiving side of a replay: one client per session.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -21,13 +24,26 @@ pub(super) struct Run {
     pub(super) progress: Arc<Progress>,
     /// Events of other publishers are none of ours.
     source: u64,
+    /// From here on silence means that nothing more will come.
+    all_published: AtomicBool,
     last_delivery: Mutex<Option<Instant>>,
     out: Option<Mutex<SortedLines>>,
 }
 
 impl Run {
     pub(super) fn new(world: &WorldName, source: u64, progress: Arc<Progress>, out: Option<SortedLines>) -> Self {
-        Self { world: world.clone(), progress, source, last_delivery: Mutex::default(), out: out.map(Mutex::new) }
+        Self {
+            world: world.clone(),
+            progress,
+            source,
+            all_published: AtomicBool::new(false),
+            last_delivery: Mutex::default(),
+            out: out.map(Mutex::new),
+        }
+    }
+
+    pub(super) fn all_is_published(&self) {
+        self.all_published.store(true, Ordering::Relaxed);
     }
 
     /// When the last delivery came, and what is to be written out.
@@ -102,7 +118,7 @@ impl Receiver {
             let item = match timeout(SILENCE_TIMEOUT, zones.next()).await {
                 Ok(Some(item)) => item,
                 Ok(None) => break,
-                Err(_) if self.is_overdue() => break,
+                Err(_) if self.run.all_published.load(Ordering::Relaxed) || self.is_overdue() => break,
                 Err(_) => continue,
             };
             let ZoneItem::Event(event) = item else { continue };

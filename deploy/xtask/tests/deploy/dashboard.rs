@@ -71,7 +71,7 @@ fn names_are_read_with_their_endings() {
     for good in ["sessions", "interest_epoch", "world_zones", "events_in_total", "deliveries_out_total"] {
         assert!(there_are.contains(good), "{good}");
     }
-    for good in ["match_seconds_bucket", "delivery_residence_seconds_sum", "world_events_in_total"] {
+    for good in ["match_seconds_bucket", "delivery_residence_seconds_sum", "sessions_opened_total"] {
         assert!(there_are.contains(good), "{good}");
     }
     for bad in ["session", "sessions_total", "events_in", "match_total", "match_bucket", "world_zones_total", "class"] {
