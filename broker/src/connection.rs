@@ -35,13 +35,11 @@ enum Ending {
     /// The client broke the framing.
     #[error(transparent)]
     Framing(#[from] FrameError),
-    /// The client took nothing for too long.
-    #[error("nothing was read from the {stream} stream for {seconds} s")]
+    /// The client took nothing, or too little, for too long.
+    #[error("the {stream} stream is read too slowly for too long (connections.slow_consumer_timeout_ms)")]
     Stalled {
         /// Which stream.
         stream: &'static str,
-        /// For how long.
-        seconds: u64,
     },
     /// The client said goodbye.
     #[error("the client left")]
@@ -178,7 +176,7 @@ impl Attendance<'_> {
             connection.close(close_code(code), reason.as_bytes());
         }
         let label = end_label(code);
-        worker.count(|stats| stats.count_end(label, &session.outbox()));
+        worker.count(|stats| stats.count_end(label, session.outbox().len()));
         format!("{label}: {reason}")
     }
 }

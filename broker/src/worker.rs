@@ -152,7 +152,12 @@ impl Worker {
             })
             .await;
         debug_assert!(ended.is_ok(), "ending a session is never refused");
-        self.state.borrow_mut().sessions.remove(&session.id);
+        {
+            let mut state = self.state.borrow_mut();
+            state.sessions.remove(&session.id);
+            // At once: until here it counted by being there, and a count must never fall.
+            state.stats.dropped_transient += session.outbox().dropped_total();
+        }
         drop(claim);
         session.tell_interest_ended();
     }
@@ -276,14 +281,17 @@ impl Worker {
         Aftermath { hand_overs: (0..workers).map(|_| Vec::new()).collect(), held_by: Vec::new() }
     }
 
-    /// Hands events over to other workers, and waits until no session that lasting events went to is over its mark, or
-    /// nothing more is read from the publisher.
-    pub(crate) async fn settle(&self, publisher: &Session, after: &mut Aftermath) {
+    /// Hands events over to other workers.
+    pub(crate) async fn hand_over(&self, after: &mut Aftermath) {
         for (batch, mailbox) in after.hand_overs.iter_mut().zip(&self.shared.mailboxes) {
             if !batch.is_empty() {
                 let _ = mailbox.send(Mail::Deliveries(std::mem::take(batch))).await;
             }
         }
+    }
+
+    /// Waits until no session that lasting events went to is over its mark, or nothing more is read from the publisher.
+    pub(crate) async fn wait_for_receivers(&self, publisher: &Session, after: &mut Aftermath) {
         if !after.held_by.is_empty() {
             self.count(|stats| stats.publishers_held += 1);
             let relieved = async {

@@ -40,8 +40,11 @@ async fn main() -> anyhow::Result<()> {
                 let x = min_x + fastrand::f64() * (max_x - min_x);
                 let y = min_y + fastrand::f64() * (max_y - min_y);
                 let bang = Publish::at("earth", Circle::new(x, y, 30.0)?).kind("explosion").payload(name).exclude_self();
-                // Queued at once; use `publish_acked` to learn how many servers it reached.
-                client.publish(bang).await?;
+                // In the loop that reads, never wait for room to publish: whoever we would wait for may wait for us.
+                // Elsewhere use `publish`, or `publish_acked` to learn how many servers it reached.
+                if let Err(error) = client.try_publish(&bang) {
+                    println!("not published: {error}");
+                }
             }
             item = zones.next() => match item {
                 Some(ZoneItem::Event(event)) => {

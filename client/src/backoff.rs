@@ -26,6 +26,11 @@ impl Backoff {
         ceiling.mul_f64(self.random.f64())
     }
 
+    /// A uniformly random time from 0 to `longest`.
+    pub(crate) fn spread(&mut self, longest: Duration) -> Duration {
+        longest.mul_f64(self.random.f64())
+    }
+
     /// Starts again from the base: the last connection held.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;

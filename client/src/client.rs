@@ -28,8 +28,8 @@ use crate::{
 ///
 /// Behind it a task keeps one connection: it connects again when the connection breaks (with a random, growing wait, to
 /// the given brokers in turn), renews all subscriptions, and sends what has been queued. It ends when the last clone and
-/// the last subscription are dropped, after what is queued has been sent and the broker was told goodbye, if the runtime
-/// lives so long; [`close`](Self::close) waits for that.
+/// the last subscription are dropped: while it is connected, after what is queued has been sent and the broker was told
+/// goodbye, if the runtime lives so long; [`close`](Self::close) waits for that.
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -157,6 +157,10 @@ impl Client {
     /// breaks may be lost; one that is still queued goes out on the next connection. Should the broker refuse it, that
     /// shows at [`refusals`](Self::refusals).
     ///
+    /// Do not wait for it in the loop that reads a subscription: two servers that answer each other's events there can
+    /// come to wait for each other, and the broker ends both as too slow. Publish from another task, or use
+    /// [`try_publish`](Self::try_publish).
+    ///
     /// # Errors
     /// The event is not valid, there is no room in time, or the client is closed. It is not sent then.
     pub async fn publish(&self, publish: Publish<'_>) -> Result<EventId, PublishError> {
@@ -225,7 +229,10 @@ impl Client {
 
     /// Ends the client in order: sends what is queued, waits for outstanding acknowledgements, says goodbye, and waits
     /// until the broker closes; at most for [`close_timeout`](ClientConfig::close_timeout). All clones and
-    /// subscriptions end with it.
+    /// subscriptions end with it. Without a connection it ends at once.
+    ///
+    /// `Ok` means that everything was handed to the network. Only an acknowledgement says that the broker routed an
+    /// event: a receiver that is too slow may hold the broker up for longer than the timeout lasts.
     ///
     /// # Errors
     /// Publishes were left that could not be sent; also when the client had ended by itself.

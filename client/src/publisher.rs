@@ -158,8 +158,11 @@ impl Handle {
 
     fn lane(&self, number: u8) -> Result<&Arc<Lane>, PublishError> {
         let (lane, opened) = self.shared.open_lane(number);
-        if opened {
-            self.commands.send(Command::LaneOpened(lane.clone())).map_err(|_| PublishError::Closed)?;
+        if opened && self.commands.send(Command::LaneOpened(lane.clone())).is_err() {
+            // The driver has ended and will never write it: nothing may wait in it.
+            lane.room.close();
+            let _ = locked(&lane.queue).end();
+            return Err(PublishError::Closed);
         }
         Ok(lane)
     }

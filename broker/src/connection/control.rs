@@ -86,7 +86,7 @@ async fn answer(
 /// Writes answers as they come, many at once when many wait.
 pub(super) async fn write(session: Rc<Session>, mut send: SendStream, stall: Duration) -> Served {
     while let Some(answers) = session.next_answers().await {
-        write_all(&mut send, answers.freeze(), stall, "control").await?;
+        write_all(&mut send, answers.freeze(), || stall, "control").await?;
     }
     finish(send).await;
     Ok(())

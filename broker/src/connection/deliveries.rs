@@ -26,7 +26,7 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
             Some(send) => send,
             None => {
                 let opened = timeout(stall, connection.open_uni()).await;
-                let stalled = Ending::Stalled { stream: "delivery", seconds: stall.as_secs() };
+                let stalled = Ending::Stalled { stream: "delivery" };
                 stream.insert(opened.map_err(|_| stalled)?.map_err(|_| Ending::StreamAborted)?)
             }
         };
@@ -39,11 +39,9 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
             stats.gaps_out += drained.gaps;
             stats.delivery_bytes_out += chunk.len() as u64;
         });
-        write_all(send, chunk.split().freeze(), stall, "delivery").await?;
-        if session.over_for() > stall {
-            // It does read, but for so long so much slower than it is sent to that it holds everyone back.
-            return Err(Ending::Stalled { stream: "delivery", seconds: stall.as_secs() });
-        }
+        // Who is over the mark holds its publishers back. That may last as long as a standstill may, dribble or not.
+        let patience = || stall.saturating_sub(session.over_for());
+        write_all(send, chunk.split().freeze(), patience, "delivery").await?;
     }
     if let Some(send) = stream {
         finish(send).await;

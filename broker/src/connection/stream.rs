@@ -79,19 +79,21 @@ impl FrameStream {
     }
 }
 
-/// Writes all the bytes. Ends when the peer takes none of them for `stall`.
+/// Writes all the bytes. Ends when the peer takes none of them for as long as `patience` says, which is asked before
+/// each wait.
 pub(super) async fn write_all(
     send: &mut SendStream,
     mut bytes: Bytes,
-    stall: Duration,
+    patience: impl Fn() -> Duration,
     stream: &'static str,
 ) -> Result<(), Ending> {
     while !bytes.is_empty() {
         // What quinn takes it takes off the front of `bytes`.
-        match timeout(stall, send.write_chunks(std::slice::from_mut(&mut bytes))).await {
+        let patience = patience();
+        match timeout(patience, send.write_chunks(std::slice::from_mut(&mut bytes))).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return Err(Ending::StreamAborted),
-            Err(_) => return Err(Ending::Stalled { stream, seconds: stall.as_secs() }),
+            Err(_) => return Err(Ending::Stalled { stream }),
         }
     }
     Ok(())

@@ -14,6 +14,8 @@ crate::with_one_and_two_workers! {
     a_welcome_means_that_the_replaced_session_hears_nothing_any_more
     a_stream_that_is_reset_ends_the_session
     what_was_published_before_a_goodbye_is_routed
+    what_was_matched_before_a_lane_broke_arrives
+    a_goodbye_that_waits_for_a_slow_receiver_holds_up_no_successor
     a_frozen_reader_is_ended_and_its_neighbours_are_served
     transient_events_are_dropped_oldest_first_and_shown
     a_reader_that_dribbles_is_ended_too
@@ -101,6 +103,44 @@ async fn what_was_published_before_a_goodbye_is_routed(workers: usize) {
         }
     };
     tokio::join!(leaving, receiving);
+}
+
+async fn what_was_matched_before_a_lane_broke_arrives(workers: usize) {
+    let world = World::new(workers).await;
+    // Enough receivers to be on every worker.
+    let mut receivers = Vec::new();
+    for number in 0..12 {
+        let mut receiver = world.client(&format!("receiver-{number}")).await;
+        receiver.listen(1, "last", "").await.unwrap();
+        receivers.push(receiver);
+    }
+    let mut publisher = world.client("publisher").await;
+    let event = publisher.event_on("last").encode_to_vec().into();
+    let publish = wire::Publish { event, ..Default::default() };
+    let mut bytes = bytes::BytesMut::new();
+    zonecast_protocol::codec::encode_client_frame(client_frame::Frame::Publish(publish), &mut bytes);
+    bytes.extend_from_slice(&[3, 0xa2, 0x06, 0x00]);
+    publisher.write_lane(&bytes).await;
+    assert_eq!(publisher.closed().await.0, ErrorCode::UnknownFrame);
+    for receiver in &mut receivers {
+        receiver.received().await;
+    }
+}
+
+async fn a_goodbye_that_waits_for_a_slow_receiver_holds_up_no_successor(workers: usize) {
+    let world = World::with(workers, |config| config.outbox.bytes_soft = 64 << 10).await;
+    let mut deaf = world.client("deaf").await;
+    deaf.listen(1, "flood", "").await.unwrap();
+    let mut leaver = world.client("leaver").await;
+    tokio::select! {
+        () = flood(&mut leaver, "flood", 8192) => panic!("it should be held back"),
+        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+    }
+    leaver.send(client_frame::Frame::Goodbye(wire::Goodbye {})).await;
+    leaver.connection.close(0_u32.into(), b"enough");
+    let begun = std::time::Instant::now();
+    world.client_run("leaver", 2).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "the deadline of the slow one is 10 s");
 }
 
 /// Publishes to the topic until the broker no longer takes it, for want of credit.

@@ -25,6 +25,9 @@ use crate::{
     sync::locked,
 };
 
+/// Clients that a broker sends away together come back within this time of each other.
+const SPREAD_MAX: Duration = Duration::from_secs(1);
+
 /// Owns the session, and carries out what it decides. Ends when told to, when no handle is left, or when going on would
 /// be wrong.
 pub(crate) struct Driver {
@@ -89,7 +92,8 @@ impl Driver {
             turn += 1;
             let round_is_over = turn % brokers == 0 || end.was_connected;
             let jitter = if round_is_over { self.backoff.next_wait() } else { Duration::ZERO };
-            let retry_in = jitter.max(end.retry_after);
+            // Whom the broker told when to come back, it told all at once.
+            let retry_in = jitter + end.retry_after + self.backoff.spread((4 * end.retry_after).min(SPREAD_MAX));
             self.set_state(ConnectionState::Disconnected { reason: end.error, retry_in });
             self.wait(retry_in).await?;
         }

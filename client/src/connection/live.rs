@@ -61,6 +61,8 @@ struct Live {
     connected_since: Option<Instant>,
     going_away: Option<wire::GoAway>,
     leaving: Leaving,
+    /// The broker has said all that it will on the control stream.
+    control_ended: bool,
     /// When the present step must be done.
     deadline: Option<Instant>,
 }
@@ -92,6 +94,7 @@ impl Live {
             connected_since: None,
             going_away: None,
             leaving: Leaving::No,
+            control_ended: false,
             deadline: Some(Instant::now() + patience),
         }
     }
@@ -159,6 +162,8 @@ impl Driver {
             self.perform(live)?;
             self.leave_step_by_step(live);
             let (takes_commands, deadline) = (live.takes_commands(), live.deadline);
+            let (control_ended, leaving) = (live.control_ended, live.leaving != Leaving::No);
+            let is_ending = leaving || live.going_away.is_some();
             let Live { connection, send, receive, out, writers, reader, .. } = &mut *live;
             tokio::select! {
                 biased;
@@ -171,11 +176,13 @@ impl Driver {
                     Ok(_) => {}
                     Err(Leave) => self.begin_to_leave(live),
                 },
-                chunk = receive.read_chunk(CONTROL_READ_BYTES_MAX, true) => match chunk {
+                chunk = receive.read_chunk(CONTROL_READ_BYTES_MAX, true), if !control_ended => match chunk {
                     Ok(Some(chunk)) => {
                         live.cutter.push(chunk.bytes);
                         self.take_frames(live)?;
                     }
+                    // An orderly end: the broker has said all there, and closes when the deliveries have arrived too.
+                    Ok(None) if is_ending => live.control_ended = true,
                     Err(ReadError::ConnectionLost(error)) => return Err(LinkError::from_quic(error)),
                     _ => return Err(LinkError::Violation { what: "the broker ended the control stream" }),
                 },
@@ -184,6 +191,9 @@ impl Driver {
                         return Err(error);
                     }
                 }
+                // Who leaves has no use for deliveries that still wait to be read; who is sent away by a broker that
+                // shuts down has, and the reader ends when all of them are passed on.
+                error = connection.closed(), if control_ended && leaving => return Err(LinkError::from_quic(error)),
                 Some(ended) = reader.join_next() => match ended {
                     Ok(Err(error)) => return Err(error),
                     _ => return Err(LinkError::Violation { what: "the delivery stream could not be read on" }),
@@ -238,7 +248,9 @@ impl Driver {
                     for lane in self.shared.open_lanes() {
                         locked(&lane.queue).pause(true);
                     }
-                    live.deadline = Some(Instant::now() + GOING_AWAY_PATIENCE);
+                    let patience = Instant::now() + GOING_AWAY_PATIENCE;
+                    // Who is leaving anyway waits no longer for it.
+                    live.deadline = Some(live.deadline.filter(|_| live.leaving != Leaving::No).unwrap_or(patience));
                     live.going_away = Some(go_away);
                 }
             }

@@ -66,6 +66,50 @@ fn after_a_broker_was_killed_clients_return_with_their_zones_and_topics() {
 }
 
 #[test]
+fn what_was_routed_before_a_broker_shuts_down_still_arrives() {
+    const EVENTS: u64 = 3_000;
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let mut broker = Broker::with_workers(2, "127.0.0.1:0", &flags, "json");
+    let [listen, _] = broker.addresses();
+    block_on(async {
+        let holder = connect("holder", &listen, directory.path()).await;
+        let publisher = connect("publisher", &listen, directory.path()).await;
+        let mut zones = holder.subscribe_zones([zone(1, [0.0, 0.0], [10.0, 10.0])]).await.unwrap();
+        // More than the subscription's queue holds, and nobody reads it yet.
+        for _ in 1..EVENTS {
+            publisher.publish(at(5.0, 5.0, 0.0)).await.unwrap();
+        }
+        assert_eq!(publisher.publish_acked(at(5.0, 5.0, 0.0)).await.unwrap().matched, 1);
+        broker.signal("TERM");
+        let ended = tokio::task::spawn_blocking(move || broker.end());
+        for number in 1..=EVENTS {
+            let item = zones.next().await.unwrap();
+            assert_eq!(item.event().map(zonecast_client::Event::lane_seq), Some(number), "{item:?}");
+        }
+        assert_eq!(ended.await.unwrap().0, Some(0));
+    });
+}
+
+#[test]
+fn nothing_is_taken_for_publishing_after_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let [listen, _] = broker.addresses();
+    block_on(async {
+        let client = connect("client", &listen, directory.path()).await;
+        client.close().await.unwrap();
+        for _ in 0..3 {
+            assert!(client.publish(at(0.0, 0.0, 0.0).lane(5)).await.is_err());
+            assert!(client.publish_acked(at(0.0, 0.0, 0.0).lane(5)).await.is_err());
+        }
+    });
+    broker.signal("TERM");
+    assert_eq!(broker.end().0, Some(0));
+}
+
+#[test]
 fn zones_move_between_clients_and_questions_are_answered() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
