@@ -191,14 +191,10 @@ async fn farewell(connection: &Connection, end: End) -> (Farewell, String) {
             (Farewell::Close(ErrorCode::MalformedFrame), ending.to_string())
         }
         End::Task(ending @ Ending::Panicked) => (Farewell::Close(ErrorCode::Internal), ending.to_string()),
-        End::Task(Ending::StreamAborted) => (Farewell::None, lost(&connection.closed().await)),
+        End::Task(Ending::StreamAborted) => (Farewell::None, connection.closed().await.to_string()),
         End::Broker(code, reason) => (Farewell::GoAway(code), reason),
-        End::Connection(error) => (Farewell::None, lost(&error)),
+        End::Connection(error) => (Farewell::None, error.to_string()),
     }
-}
-
-fn lost(error: &ConnectionError) -> String {
-    error.to_string()
 }
 
 fn say_go_away(session: &Session, code: ErrorCode, reason: &str) {

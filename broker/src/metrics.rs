@@ -30,13 +30,14 @@ pub(crate) fn render(shared: &Shared, snapshots: &[Snapshot]) -> String {
     out
 }
 
-type Labelled = Vec<(&'static str, &'static str, u64)>;
+/// Names, help and values of metrics without labels.
+type Plain = Vec<(&'static str, &'static str, u64)>;
 
 /// All metrics, by name, ready to be written.
 #[derive(Debug, Default)]
 struct Totals {
-    gauges: Vec<(&'static str, &'static str, u64)>,
-    counters: Vec<(&'static str, &'static str, u64)>,
+    gauges: Plain,
+    counters: Plain,
     /// Name, help, label, and the label's values with their counts.
     families: Vec<(&'static str, &'static str, &'static str, BTreeMap<String, u64>)>,
     gauge_families: Vec<(&'static str, &'static str, &'static str, BTreeMap<String, u64>)>,
@@ -49,19 +50,15 @@ impl Totals {
         let total = |field: fn(&Snapshot) -> u64| snapshots.iter().map(field).sum::<u64>();
         // The interest table is the same everywhere; one worker may be a change ahead.
         let newest = snapshots.iter().max_by_key(|snapshot| snapshot.epoch);
-        let held = |field: fn(&Snapshot) -> usize| newest.map_or(0, |snapshot| field(snapshot) as u64);
+        let held = |field: fn(&Snapshot) -> u64| newest.map_or(0, field);
         let gauges = vec![
             ("connections", "Connections that are open", shared.admission.connections() as u64),
             ("sessions", "Sessions that are live", total(|s| s.sessions as u64)),
-            ("zones", "Zones held by sessions", held(|s| s.zones)),
-            ("topic_subscriptions", "Topic subscriptions held by sessions", held(|s| s.topics)),
+            ("zones", "Zones held by sessions", held(|s| s.zones as u64)),
+            ("topic_subscriptions", "Topic subscriptions held by sessions", held(|s| s.topics as u64)),
             ("queue_deliveries", "Deliveries that wait in outboxes", total(|s| s.queue_deliveries as u64)),
             ("queue_bytes", "Bytes of events that wait in outboxes", total(|s| s.queue_bytes as u64)),
-            (
-                "interest_epoch",
-                "Number of the latest change of interest",
-                held(|s| usize::try_from(s.epoch).unwrap_or(usize::MAX)),
-            ),
+            ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };
         totals.add_families(shared, snapshots);
@@ -84,12 +81,11 @@ impl Totals {
         let (mut refusals, mut ended, mut failed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut drops = BTreeMap::new();
         for Snapshot { stats, .. } in snapshots {
-            let classes: Labelled = vec![
-                ("reliable", "", stats.events_in.reliable),
-                ("state", "", stats.events_in.state),
-                ("transient", "", stats.events_in.transient),
-            ];
-            for (class, _, count) in classes {
+            for (class, count) in [
+                ("reliable", stats.events_in.reliable),
+                ("state", stats.events_in.state),
+                ("transient", stats.events_in.transient),
+            ] {
                 *by_class.entry(class.to_owned()).or_default() += count;
             }
             for (reason, count) in [
@@ -125,7 +121,7 @@ impl Totals {
     }
 }
 
-fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Labelled {
+fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
     vec![
         ("sessions_opened", "Sessions that began", total(|s| s.stats.sessions_opened)),
         ("events_unmatched", "Events that reached nobody", total(|s| s.stats.events_unmatched)),
