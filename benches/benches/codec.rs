@@ -8,7 +8,7 @@ use prost::Message;
 use zonecast_benches::{encoded_event, publish_batch};
 use zonecast_protocol::{
     Circle, EventView,
-    codec::{DELIVER_OVERHEAD_BYTES_MAX, FrameCutter, encode_deliver},
+    codec::{DELIVER_OVERHEAD_BYTES_MAX, DeliverFlags, FrameCutter, encode_deliver},
     wire,
 };
 
@@ -43,7 +43,7 @@ fn encode(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::from_parameter(payload_bytes), &event, |bencher, event| {
             bencher.iter(|| {
                 out.clear();
-                encode_deliver(black_box(1_000_000), black_box(event), &mut out);
+                encode_deliver(black_box(1_000_000), DeliverFlags::default(), black_box(event), &mut out);
                 out.len()
             });
         });

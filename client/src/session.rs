@@ -189,6 +189,7 @@ impl<T> Session<T> {
             ServerFrame::Welcome(_) => return Err(misplaced("Welcome", "after the first")),
             ServerFrame::Deliver(_) => return Err(misplaced("Deliver", "on the control stream")),
             ServerFrame::Gap(_) => return Err(misplaced("Gap", "on the control stream")),
+            ServerFrame::Datagrams(_) => return Err(misplaced("Datagrams", "on the control stream")),
         }
         Ok(())
     }

@@ -201,24 +201,56 @@ fn append(message: &impl Message, out: &mut BytesMut) {
 }
 
 /// Most bytes by which a `Deliver` frame is longer than the event in it.
-pub const DELIVER_OVERHEAD_BYTES_MAX: usize = 5 + (1 + 5) + (1 + 10) + 2 + (1 + 5);
+pub const DELIVER_OVERHEAD_BYTES_MAX: usize = 5 + (1 + 5) + (1 + 10) + 2 + 2 + 2 + (1 + 5);
 
 /// Tag and wire type (2: length-delimited) of `ServerFrame.deliver`.
 const DELIVER_KEY: u8 = (2 << 3) | 2;
 /// Tag and wire type (0: varint) of `Deliver.seq`.
 const SEQ_KEY: u8 = 1 << 3;
+/// Tag and wire type (0: varint) of `Deliver.resent`.
+const RESENT_KEY: u8 = 2 << 3;
+/// Tag and wire type (0: varint) of `Deliver.await_processing`.
+const AWAIT_PROCESSING_KEY: u8 = 3 << 3;
 /// Tag and wire type (2: length-delimited) of `Deliver.event`.
 const EVENT_KEY: u8 = (15 << 3) | 2;
 
-/// Appends a whole `ServerFrame` with a `Deliver` around an event that is already encoded.
+/// What a `Deliver` says beside its number and its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeliverFlags {
+    /// The event may have been delivered before.
+    pub resent: bool,
+    /// The publisher waits until the receiver has processed the event.
+    pub await_processing: bool,
+}
+
+/// Appends a whole `ServerFrame` with a `Deliver` around an event that is already encoded, behind its length.
 ///
 /// The same bytes as [`encode_server_frame`] would make, without building the message: this is done once per delivery.
-pub fn encode_deliver(seq: u64, event: &[u8], out: &mut BytesMut) {
-    let event_length = event.len() as u64;
+pub fn encode_deliver(seq: u64, flags: DeliverFlags, event: &[u8], out: &mut BytesMut) {
+    let (head, length) = deliver_head(seq, flags, event.len() as u64);
+    out.reserve(length + event.len());
+    out.extend_from_slice(&head[..length]);
+    out.extend_from_slice(event);
+}
+
+/// As [`encode_deliver`], without the length in front: the contents of a datagram.
+#[must_use]
+pub fn encode_deliver_datagram(seq: u64, flags: DeliverFlags, event: &[u8]) -> Bytes {
+    let (head, length) = deliver_head(seq, flags, event.len() as u64);
+    let prefix = head.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
+    let mut datagram = BytesMut::with_capacity(length - prefix + event.len());
+    datagram.extend_from_slice(&head[prefix..length]);
+    datagram.extend_from_slice(event);
+    datagram.freeze()
+}
+
+/// The bytes before the event, and how many they are.
+fn deliver_head(seq: u64, flags: DeliverFlags, event_length: u64) -> ([u8; DELIVER_OVERHEAD_BYTES_MAX], usize) {
     let mut body = encoded_len_varint(event_length) as u64 + event_length + 1;
     if seq != 0 {
         body += 1 + encoded_len_varint(seq) as u64;
     }
+    body += 2 * (u64::from(flags.resent) + u64::from(flags.await_processing));
     let mut head = [0_u8; DELIVER_OVERHEAD_BYTES_MAX];
     let mut rest = &mut head[..];
     encode_varint(1 + encoded_len_varint(body) as u64 + body, &mut rest);
@@ -228,12 +260,16 @@ pub fn encode_deliver(seq: u64, event: &[u8], out: &mut BytesMut) {
         rest.put_u8(SEQ_KEY);
         encode_varint(seq, &mut rest);
     }
+    if flags.resent {
+        rest.put_slice(&[RESENT_KEY, 1]);
+    }
+    if flags.await_processing {
+        rest.put_slice(&[AWAIT_PROCESSING_KEY, 1]);
+    }
     rest.put_u8(EVENT_KEY);
     encode_varint(event_length, &mut rest);
-    let head_length = DELIVER_OVERHEAD_BYTES_MAX - rest.len();
-    out.reserve(head_length + event.len());
-    out.extend_from_slice(&head[..head_length]);
-    out.extend_from_slice(event);
+    let length = DELIVER_OVERHEAD_BYTES_MAX - rest.len();
+    (head, length)
 }
 
 /// Appends a whole `ServerFrame` with a `Gap`.

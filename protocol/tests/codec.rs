@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message;
 use zonecast_protocol::codec::{
-    FrameCutter, FrameError, decode_client_frame, decode_server_frame, encode_client_frame, encode_deliver,
-    encode_server_frame,
+    DeliverFlags, FrameCutter, FrameError, decode_client_frame, decode_server_frame, encode_client_frame,
+    encode_deliver, encode_deliver_datagram, encode_server_frame,
 };
 use zonecast_protocol::wire::{self, client_frame, server_frame};
 use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target};
@@ -40,7 +40,7 @@ fn bytes_are_pinned() {
             .replace(char::is_whitespace, "")
     );
     let mut out = BytesMut::new();
-    encode_deliver(300, &event, &mut out);
+    encode_deliver(300, DeliverFlags::default(), &event, &mut out);
     assert_eq!(hex(&out), format!("4512430 8ac027a{:02x}{}", event.len(), hex(&event)).replace(' ', ""));
 }
 
@@ -235,10 +235,12 @@ proptest! {
     }
 
     #[test]
-    fn the_delivery_encoder_equals_prost(seq: u64, event: Vec<u8>) {
+    fn the_delivery_encoder_equals_prost(seq: u64, resent: bool, await_processing: bool, event: Vec<u8>) {
         let (mut quick, mut plain) = (BytesMut::new(), BytesMut::new());
-        encode_deliver(seq, &event, &mut quick);
-        let deliver = wire::Deliver { seq, resent: false, event: event.into() };
+        let flags = DeliverFlags { resent, await_processing };
+        encode_deliver(seq, flags, &event, &mut quick);
+        let datagram = encode_deliver_datagram(seq, flags, &event);
+        let deliver = wire::Deliver { seq, resent, await_processing, event: event.into() };
         // An empty bytes field is left out by prost and written by us; both decode alike.
         if !deliver.event.is_empty() {
             encode_server_frame(server_frame::Frame::Deliver(deliver.clone()), &mut plain);
@@ -247,6 +249,7 @@ proptest! {
         let mut cutter = FrameCutter::new(u32::MAX);
         cutter.push(quick.freeze());
         let frame = cutter.next_frame().unwrap().unwrap();
+        prop_assert_eq!(&frame, &datagram);
         prop_assert_eq!(decode_server_frame(frame), Ok(server_frame::Frame::Deliver(deliver)));
     }
 }

@@ -54,7 +54,7 @@ fn client_examples_are_read_and_written_alike() {
 
 #[test]
 fn server_examples_are_read_and_written_alike() {
-    let mut seen = [false; 10];
+    let mut seen = [false; 11];
     for bytes in &examples("server") {
         let frame = decode_server_frame(only_frame(bytes)).expect("a server frame");
         seen[match &frame {
@@ -68,12 +68,13 @@ fn server_examples_are_read_and_written_alike() {
             server_frame::Frame::ZonesReceived(_) => 7,
             server_frame::Frame::GoAway(_) => 8,
             server_frame::Frame::Pong(_) => 9,
+            server_frame::Frame::Datagrams(_) => 10,
         }] = true;
         let mut again = BytesMut::new();
         encode_server_frame(frame, &mut again);
         assert_eq!(again, *bytes);
     }
-    assert_eq!(seen, [true; 10], "an example of each");
+    assert_eq!(seen, [true; 11], "an example of each");
 }
 
 #[test]

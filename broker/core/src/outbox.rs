@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 use zonecast_protocol::{
     DeliveryClass, EventView,
-    codec::{encode_deliver, encode_gap},
+    codec::{DeliverFlags, encode_deliver, encode_gap},
     wire::GapReason,
 };
 
@@ -197,7 +197,7 @@ impl Outbox {
             };
             let Some(event) = event else { continue };
             drained.gaps += self.announce_gap_before(seq, out);
-            encode_deliver(seq, &event.bytes, out);
+            encode_deliver(seq, DeliverFlags::default(), &event.bytes, out);
             self.written_through = seq;
             self.forget(&event);
             waited(now_us.saturating_sub(event.received_at_us));

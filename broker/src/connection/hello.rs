@@ -123,10 +123,9 @@ async fn admit(
         protocol_version: PROTOCOL_VERSION,
         session_id: session.id.get(),
         source,
-        resumed: false,
-        lanes: Vec::new(),
         limits: Some((&*worker.shared.limits).into()),
         software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..Default::default()
     };
     let (session, claim) = worker.open_session(client, hello.incarnation, address, welcome).await?;
     Ok((session, claim, hello.software))

@@ -12,7 +12,7 @@ use rustls::{
 use zonecast_client::{ClientConfig, ErrorCode, Limits, TlsConfig};
 use zonecast_protocol::{
     ALPN, ClientId,
-    codec::{FrameCutter, decode_client_frame, encode_deliver, encode_server_frame},
+    codec::{DeliverFlags, FrameCutter, decode_client_frame, encode_deliver, encode_server_frame},
     source_of,
     wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame},
 };
@@ -225,7 +225,7 @@ impl Conversation {
     pub async fn deliver(&mut self, event: &wire::Event) {
         self.last_seq += 1;
         let mut bytes = BytesMut::new();
-        encode_deliver(self.last_seq, &prost::Message::encode_to_vec(event), &mut bytes);
+        encode_deliver(self.last_seq, DeliverFlags::default(), &prost::Message::encode_to_vec(event), &mut bytes);
         self.send_delivery_bytes(&bytes).await;
     }
 

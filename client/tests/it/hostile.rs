@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use zonecast_client::{Client, ConnectionState, ErrorCode, GapReason, LinkError, ZoneItem};
 use zonecast_protocol::{
-    codec::{FrameError, encode_deliver, encode_gap, encode_server_frame},
+    codec::{DeliverFlags, FrameError, encode_deliver, encode_gap, encode_server_frame},
     wire::{self, server_frame::Frame as ServerFrame},
 };
 
@@ -19,7 +19,7 @@ fn encoded(frame: ServerFrame) -> Vec<u8> {
 
 fn deliver(seq: u64, event: &[u8]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
-    encode_deliver(seq, event, &mut bytes);
+    encode_deliver(seq, DeliverFlags::default(), event, &mut bytes);
     bytes.to_vec()
 }
 

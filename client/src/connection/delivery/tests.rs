@@ -2,7 +2,7 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use zonecast_protocol::{
     TopicPattern,
-    codec::{encode_deliver, encode_gap},
+    codec::{DeliverFlags, encode_deliver, encode_gap},
 };
 
 use super::*;
@@ -37,10 +37,10 @@ fn stream() -> Vec<u8> {
     };
     let place = wire::Place { world: "earth".into(), x: 1.0, y: 2.0, radius: 3.0 };
     let mut bytes = BytesMut::new();
-    encode_deliver(1, &event(wire::event::Target::Place(place), 1), &mut bytes);
-    encode_deliver(2, &event(wire::event::Target::Topic("a.b".into()), 2), &mut bytes);
+    encode_deliver(1, DeliverFlags::default(), &event(wire::event::Target::Place(place), 1), &mut bytes);
+    encode_deliver(2, DeliverFlags::default(), &event(wire::event::Target::Topic("a.b".into()), 2), &mut bytes);
     encode_gap(3, 4, wire::GapReason::SlowConsumer, &mut bytes);
-    encode_deliver(5, &event(wire::event::Target::Topic("_inbox.1.2".into()), 3), &mut bytes);
+    encode_deliver(5, DeliverFlags::default(), &event(wire::event::Target::Topic("_inbox.1.2".into()), 3), &mut bytes);
     bytes.to_vec()
 }
 
