@@ -16,12 +16,6 @@ use crate::{BrokerConfig, TlsError};
 
 /// Receive and send buffer asked of the system per socket; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// What one lane or control stream may have in flight towards the broker.
-const STREAM_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
-/// What one connection may have in flight towards the broker; unlimited by default in quinn.
-const RECEIVE_WINDOW_BYTES: u32 = 4 << 20;
-/// What the broker keeps of one connection until it is acknowledged.
-const SEND_WINDOW_BYTES: u64 = 4 << 20;
 /// Round-trip time assumed before the first measurement; quinn's 333 ms is for the open internet.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
@@ -89,9 +83,11 @@ pub(crate) fn server_config(config: &BrokerConfig) -> Result<ServerConfig, Endpo
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(config.limits.lanes_max))
-        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .stream_receive_window(VarInt::from_u32(config.windows.stream_receive_bytes_max))
+        // Unlimited by default in quinn.
+        .receive_window(VarInt::from_u32(config.windows.receive_bytes_max))
+        .send_window(u64::from(config.windows.send_bytes_max))
+        .datagram_send_buffer_size(config.windows.datagram_send_bytes_max as usize)
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
         .datagram_receive_buffer_size(None);

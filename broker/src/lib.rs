@@ -24,7 +24,10 @@ mod tls;
 mod worker;
 
 pub use broker::{Broker, BrokerError};
-pub use config::{BrokerConfig, ConnectionLimits, WORKERS_MAX};
+pub use config::{
+    BrokerConfig, ClientIdentity, ConnectionLimits, PublishLimits, QuicWindows, RetainedLimits, SessionLimits,
+    WORKERS_MAX,
+};
 pub use endpoint::EndpointError;
 pub use tls::{BrokerTls, TlsError};
 pub use zonecast_core::{OutboxLimits, Rights};

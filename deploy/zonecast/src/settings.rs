@@ -145,11 +145,31 @@ fn fill(raw: &Raw, problems: &mut Vec<Problem>) -> Draft {
 /// What must hold between two settings. A pair of which one is already a problem is left alone.
 fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
     let payload = usize::try_from(draft.limits.payload_bytes_max).unwrap_or(usize::MAX);
+    let connections = &draft.connections;
     let conflicts = [
         ("outbox.deliveries_soft", "outbox.deliveries_max", draft.outbox.deliveries_soft > draft.outbox.deliveries_max),
         ("outbox.bytes_soft", "outbox.bytes_max", draft.outbox.bytes_soft > draft.outbox.bytes_max),
         // An event that fits no queue could never be delivered.
         ("limits.payload_bytes_max", "outbox.bytes_max", payload > draft.outbox.bytes_max),
+        ("outbox.total_bytes_soft", "outbox.total_bytes_max", draft.retained.bytes_soft > draft.retained.bytes_max),
+        // The bound of one session's queue would never be reached.
+        ("outbox.bytes_max", "outbox.total_bytes_max", draft.outbox.bytes_max > draft.retained.bytes_max),
+        // Nor this one; and nobody would ever be asked to show an address.
+        (
+            "connections.retry_from_handshakes",
+            "connections.handshakes_max",
+            connections.retry_from_handshakes > connections.handshakes_max,
+        ),
+        (
+            "connections.handshake_timeout_ms",
+            "connections.hello_timeout_ms",
+            connections.handshake_timeout > connections.hello_timeout,
+        ),
+        (
+            "quic.stream_receive_bytes_max",
+            "quic.receive_bytes_max",
+            draft.windows.stream_receive_bytes_max > draft.windows.receive_bytes_max,
+        ),
     ];
     let is_bad = |wanted: &str, problems: &[Problem]| {
         problems.iter().any(|problem| matches!(problem, Problem::BadValue { key, .. } if *key == wanted))
@@ -177,8 +197,13 @@ fn settings(draft: Draft, tls: BrokerTls) -> Settings {
         workers,
         rights,
         mut limits,
+        publishes,
         outbox,
+        retained,
+        sessions,
         connections,
+        windows,
+        client_identity,
         worlds_labelled_max,
         shutdown_grace,
         log,
@@ -195,8 +220,13 @@ fn settings(draft: Draft, tls: BrokerTls) -> Settings {
         tls,
         rights,
         limits,
+        publishes,
         outbox,
+        retained,
+        sessions,
         connections,
+        windows,
+        client_identity,
         worlds_labelled_max,
         shutdown_grace,
     };
