@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use dashmap::DashMap;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -21,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::{
     BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
     mail::MAILBOX_MESSAGES_MAX,
-    worker::{Phase, Shared, WorkerThread, spawn},
+    worker::{Phase, Retained, Shared, WorkerThread, spawn},
 };
 
 /// How long workers may take to close what is left once the grace is over.
@@ -84,6 +85,8 @@ impl Broker {
             limits: Arc::new(config.limits.clone()),
             rights: Arc::new(config.rights.clone()),
             admission: Arc::default(),
+            publishers: DashMap::new(),
+            retained: Retained::new(config.retained, workers_wanted),
             mailboxes,
             epoch: AtomicU64::new(0),
             started: Instant::now(),

@@ -16,6 +16,8 @@ use crate::{BrokerConfig, TlsError};
 
 /// Receive and send buffer asked of the system per socket; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Datagrams from clients are ignored; but quinn sends none where it may receive none.
+const DATAGRAM_RECEIVE_BYTES: usize = 1200;
 /// Round-trip time assumed before the first measurement; quinn's 333 ms is for the open internet.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
@@ -90,7 +92,7 @@ pub(crate) fn server_config(config: &BrokerConfig) -> Result<ServerConfig, Endpo
         .datagram_send_buffer_size(config.windows.datagram_send_bytes_max as usize)
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES));
     let mut server = ServerConfig::with_crypto(Arc::new(config.tls.quic_config()?));
     server.transport_config(Arc::new(transport));
     Ok(server)

@@ -89,12 +89,15 @@ async fn run(
     mut phase: watch::Receiver<Phase>,
 ) {
     let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
+    let settling = tokio::task::spawn_local(Rc::clone(&worker).settle_tickets());
+    let watching = tokio::task::spawn_local(Rc::clone(&worker).watch_retained());
     let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
     worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
     if drain {
         tokio::select! {
+            biased;
             () = endpoint.wait_idle() => {}
             _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => debug!("draining was cut short"),
         }
@@ -102,8 +105,9 @@ async fn run(
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
     // The close is only queued yet: without this, clients would find out by their idle timeout.
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    accepting.abort();
-    post.abort();
+    for task in [accepting, watching, settling, post] {
+        task.abort();
+    }
 }
 
 async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {

@@ -7,6 +7,8 @@ mod bad_input;
 mod lifecycle;
 mod operations;
 mod raw;
+mod reliability;
+mod resume;
 mod routing;
 mod zones;
 
