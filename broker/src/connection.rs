@@ -138,6 +138,7 @@ impl Attendance<'_> {
         writers.spawn_local(control::write(Rc::clone(session), send, stall));
         writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
         let end = tokio::select! {
+            biased;
             ending = first_ending(&mut readers) => End::Task(ending),
             ending = first_ending(&mut writers) => End::Task(ending),
             (code, reason) = session.ended() => End::Broker(code, reason),
@@ -153,6 +154,7 @@ impl Attendance<'_> {
         if let Farewell::GoAway(ErrorCode::ShuttingDown) = farewell {
             // The client is there and reads: it gets what waits for it, as long as the broker's grace lasts.
             tokio::select! {
+                biased;
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
                 _ = first_ending(&mut writers) => {}

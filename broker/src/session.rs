@@ -199,6 +199,7 @@ impl Session {
             }
         };
         tokio::select! {
+            biased;
             () = room => {}
             () = self.reading_stopped() => {}
         }

@@ -300,6 +300,7 @@ impl Worker {
                 }
             };
             tokio::select! {
+                biased;
                 () = relieved => {}
                 () = publisher.reading_stopped() => {}
             }
