@@ -24,7 +24,7 @@ use zonecast_protocol::{
 };
 
 use self::state::State;
-pub(crate) use self::thread::{Phase, WorkerThread, spawn};
+pub(crate) use self::thread::{Phase, WorkerThread, run, spawn};
 use crate::{
     BrokerConfig, Rights,
     admission::{Admission, Claim},
