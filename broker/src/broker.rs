@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
-    mail::MAILBOX_MESSAGES_MAX,
+    mail::{MAILBOX_MESSAGES_MAX, Mail},
     worker::{Phase, Retained, Shared, WorkerThread, spawn},
 };
 
@@ -79,20 +79,7 @@ impl Broker {
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
-        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
-            sockets.iter().map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
-        let shared = Arc::new(Shared {
-            limits: Arc::new(config.limits.clone()),
-            rights: Arc::new(config.rights.clone()),
-            admission: Arc::default(),
-            publishers: DashMap::new(),
-            retained: Retained::new(config.retained, workers_wanted),
-            mailboxes,
-            epoch: AtomicU64::new(0),
-            started: Instant::now(),
-            first_session: first_session(),
-            config,
-        });
+        let (shared, receivers) = shared(config, sockets.len(), first_session());
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
@@ -148,6 +135,28 @@ impl Broker {
             }
         }
     }
+}
+
+/// What the workers share, and each worker's end of its mailbox.
+pub(crate) fn shared(
+    config: BrokerConfig,
+    workers: usize,
+    first_session: u64,
+) -> (Arc<Shared>, Vec<mpsc::Receiver<Mail>>) {
+    let (mailboxes, receivers) = (0..workers).map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
+    let shared = Shared {
+        limits: Arc::new(config.limits.clone()),
+        rights: Arc::new(config.rights.clone()),
+        admission: Arc::default(),
+        publishers: DashMap::new(),
+        retained: Retained::new(config.retained, workers),
+        mailboxes,
+        epoch: AtomicU64::new(0),
+        started: Instant::now(),
+        first_session,
+        config,
+    };
+    (Arc::new(shared), receivers)
 }
 
 /// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round

@@ -16,6 +16,7 @@ mod broker;
 mod config;
 mod connection;
 mod endpoint;
+mod local;
 mod mail;
 mod metrics;
 mod session;
@@ -29,5 +30,6 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
+pub use local::{LocalBroker, LocalGround};
 pub use tls::{BrokerTls, TlsError};
 pub use zonecast_core::{OutboxLimits, Rights};

@@ -1,4 +1,4 @@
-//! A worker's thread: runtime, endpoint, and the loops that accept connections and read the mailbox.
+//! A worker's life: its thread with runtime and endpoint, and the loops that accept connections and read the mailbox.
 
 use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -82,7 +82,9 @@ pub(crate) async fn spawn(
     Ok(WorkerThread { thread, ended, has_ended: false })
 }
 
-async fn run(
+/// Serves on an endpoint until the broker's life is over. Must be called within a `LocalSet`, be it that of a thread of
+/// its own or that of an application which embeds the broker.
+pub(crate) async fn run(
     worker: Rc<Worker>,
     endpoint: quinn::Endpoint,
     mailbox: mpsc::Receiver<Mail>,
