@@ -29,5 +29,5 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
-pub use tls::{BrokerTls, TlsError};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError};
 pub use zonecast_core::{OutboxLimits, Rights};

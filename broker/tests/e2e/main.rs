@@ -7,6 +7,8 @@ mod bad_input;
 mod lifecycle;
 mod operations;
 mod raw;
+mod relay;
+mod restart;
 mod routing;
 mod zones;
 
