@@ -75,7 +75,7 @@ impl Broker {
         if workers_wanted > WORKERS_MAX {
             return Err(BrokerError::TooManyWorkers { workers: workers_wanted });
         }
-        let server = endpoint::server_config(&config)?;
+        let setup = endpoint::EndpointSetup::new(&config)?;
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
@@ -84,7 +84,7 @@ impl Broker {
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
         for (index, (socket, mailbox)) in (0_u16..).zip(sockets.into_iter().zip(receivers)) {
-            let worker = spawn(index, Arc::clone(&shared), socket, server.clone(), mailbox, watched.clone()).await;
+            let worker = spawn(index, Arc::clone(&shared), socket, setup.clone(), mailbox, watched.clone()).await;
             workers.push(worker.map_err(BrokerError::Worker)?);
         }
         let admin = admin::start(&shared, &ready).await?;

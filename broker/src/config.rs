@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 use zonecast_core::{OutboxLimits, Rights};
 use zonecast_protocol::Limits;
 
-use crate::BrokerTls;
+use crate::{BrokerTls, ResetSecret};
 
 /// Everything a broker needs to know. [`BrokerConfig::new`] has the defaults.
 #[derive(Debug, Clone)]
@@ -18,6 +18,9 @@ pub struct BrokerConfig {
     pub workers: NonZeroUsize,
     /// The broker's certificate, and who may connect.
     pub tls: BrokerTls,
+    /// From which the keys are made by which clients notice a restart. By default the private key of the certificate
+    /// that the broker starts with; a secret of its own outlives that key.
+    pub reset_secret: Option<ResetSecret>,
     /// What clients may do.
     pub rights: Rights,
     /// Limits that clients are told of.
@@ -190,6 +193,7 @@ impl BrokerConfig {
             admin_listen: None,
             workers: cores.min(NonZeroUsize::new(WORKERS_MAX).unwrap_or(NonZeroUsize::MIN)),
             tls,
+            reset_secret: None,
             rights: Rights::default(),
             limits: Limits::default(),
             publishes: PublishLimits::default(),

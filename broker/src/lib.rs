@@ -31,5 +31,5 @@ pub use config::{
 };
 pub use endpoint::EndpointError;
 pub use local::{LocalBroker, LocalGround};
-pub use tls::{BrokerTls, TlsError};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError};
 pub use zonecast_core::{OutboxLimits, Rights};

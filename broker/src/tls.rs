@@ -1,5 +1,7 @@
 //! The broker's side of TLS: certificate, client certificates, and the QUIC configuration made of them.
 
+mod restart;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -10,10 +12,12 @@ use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use thiserror::Error;
 use zonecast_protocol::ALPN;
+
+pub use self::restart::{ResetSecret, SecretTooShort};
 
 /// A broker's certificate chain and key, and the authorities whose client certificates it demands.
 #[derive(Debug)]
@@ -128,7 +132,13 @@ impl BrokerTls {
         self.client_roots.is_some()
     }
 
-    /// The TLS side of a QUIC endpoint: TLS 1.3, our ALPN, no 0-RTT (its data could be replayed by anyone).
+    /// The private key as the secret that is kept over restarts.
+    pub(crate) fn reset_secret(&self) -> ResetSecret {
+        ResetSecret::of_key(self.key.secret_der())
+    }
+
+    /// The TLS side of a QUIC endpoint: TLS 1.3, our ALPN, no 0-RTT (its data could be replayed by anyone), no
+    /// resumption.
     ///
     /// # Errors
     /// Certificate, key and authorities do not serve together.
@@ -145,6 +155,9 @@ impl BrokerTls {
         let mut config = builder.with_single_cert(self.certificates.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_early_data_size = 0;
+        // No resumption either: every connection has its certificate checked, against the authorities of that moment.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(QuicServerConfig::try_from(config)?)
     }
 }

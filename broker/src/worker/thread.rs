@@ -2,7 +2,6 @@
 
 use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
 
-use quinn::ServerConfig;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
@@ -13,7 +12,7 @@ use tracing::{debug, warn};
 use zonecast_protocol::wire::ErrorCode;
 
 use super::{Shared, Worker};
-use crate::{connection, endpoint, mail::Mail};
+use crate::{connection, endpoint::EndpointSetup, mail::Mail};
 
 /// How long the last packets to clients that are cut off may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,7 +50,7 @@ pub(crate) async fn spawn(
     index: u16,
     shared: Arc<Shared>,
     socket: UdpSocket,
-    server: ServerConfig,
+    setup: EndpointSetup,
     mailbox: mpsc::Receiver<Mail>,
     phase: watch::Receiver<Phase>,
 ) -> io::Result<WorkerThread> {
@@ -64,7 +63,7 @@ pub(crate) async fn spawn(
         };
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, async {
-            match endpoint::endpoint(socket, server) {
+            match setup.open(socket) {
                 Ok(endpoint) => {
                     let _ = opened.send(Ok(()));
                     run(Rc::new(Worker::new(index, shared)), endpoint, mailbox, phase).await;

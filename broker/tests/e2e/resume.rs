@@ -87,7 +87,8 @@ async fn a_resumed_session_goes_on_where_it_stood(workers: usize) {
     let deliveries = [delivery(&mut second).await, delivery(&mut second).await, delivery(&mut second).await];
     assert_eq!(deliveries.each_ref().map(|deliver| deliver.seq), [1, 2, 3], "numbered anew");
     assert_eq!(deliveries.each_ref().map(lane_seq), [3, 4, 5], "first the old ones, then the new");
-    assert_eq!(deliveries.each_ref().map(|deliver| deliver.resent), [true, false, false]);
+    // The second may have been written to the link that was just cut.
+    assert!(deliveries[0].resent && !deliveries[2].resent);
     // Its ids and numbers go on.
     let remove = wire::UpdateZones { request_id: 2, remove: vec![1], ..Default::default() };
     second.send(client_frame::Frame::UpdateZones(remove)).await;

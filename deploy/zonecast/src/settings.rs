@@ -18,11 +18,12 @@ mod table;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use zonecast_broker::{BrokerConfig, BrokerTls};
+use zonecast_broker::BrokerConfig;
 use zonecast_protocol::Limits;
 
 use crate::logging::LogSettings;
 
+use pem_files::Loaded;
 pub(crate) use problem::{Problem, Problems};
 use raw::RawValue;
 pub(crate) use raw::{Raw, Sources};
@@ -112,9 +113,8 @@ pub(crate) fn tool_log(sources: &Sources) -> Result<LogSettings, Problems> {
 pub(crate) fn check(raw: &Raw, mut problems: Vec<Problem>) -> Result<Settings, Problems> {
     let draft = fill(raw, &mut problems);
     check_conflicts(raw, &draft, &mut problems);
-    let tls = pem_files::load(raw, &draft, &mut problems);
-    match tls {
-        Some(tls) if problems.is_empty() => Ok(settings(draft, tls)),
+    match pem_files::load(raw, &draft, &mut problems) {
+        Some(loaded) if problems.is_empty() => Ok(settings(draft, loaded)),
         _ => Err(Problems(problems)),
     }
 }
@@ -190,7 +190,7 @@ fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
 }
 
 /// Names every field, so that a new one cannot be forgotten in the table.
-fn settings(draft: Draft, tls: BrokerTls) -> Settings {
+fn settings(draft: Draft, Loaded { tls, reset_secret }: Loaded) -> Settings {
     let Draft {
         listen,
         admin_listen,
@@ -210,6 +210,7 @@ fn settings(draft: Draft, tls: BrokerTls) -> Settings {
         certificate: _,
         key: _,
         client_ca: _,
+        reset_secret: _,
     } = draft;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.
     limits.frame_bytes_max = limits.payload_bytes_max.saturating_add(Limits::FRAME_OVERHEAD_BYTES);
@@ -218,6 +219,7 @@ fn settings(draft: Draft, tls: BrokerTls) -> Settings {
         admin_listen,
         workers,
         tls,
+        reset_secret,
         rights,
         limits,
         publishes,

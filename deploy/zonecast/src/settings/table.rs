@@ -64,6 +64,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Whom a client's certificate admits: san, the client ids that its subject alternative names name, or any. \
          It has no effect without tls.client_ca.",
     ),
+    unset(
+        "tls.reset_secret",
+        Slot::Path(|draft| &mut draft.reset_secret),
+        "A file with at least 32 random bytes, which stays the same when tls.key changes. By it clients notice at once \
+         that a broker was killed and started again. When not set, tls.key serves for that, as long as it is the same.",
+    ),
     row(
         "rights.worlds",
         "*",

@@ -34,7 +34,11 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
     if !problems.is_empty() {
         return Err(messages(&problems));
     }
-    Ok(settings(fill(&raw, &mut problems), cert::throwaway().unwrap().tls))
+    Ok(settings(fill(&raw, &mut problems), loaded()))
+}
+
+fn loaded() -> Loaded {
+    Loaded { tls: cert::throwaway().unwrap().tls, reset_secret: None }
 }
 
 /// A value that the setting accepts and that is not its default.
@@ -226,7 +230,7 @@ fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&st
 fn the_longest_frame_follows_from_the_longest_payload() {
     let mut draft = Draft::default();
     draft.limits.payload_bytes_max = 1_000;
-    assert_eq!(settings(draft, cert::throwaway().unwrap().tls).broker.limits.frame_bytes_max, 1_000 + 65_536);
+    assert_eq!(settings(draft, loaded()).broker.limits.frame_bytes_max, 1_000 + 65_536);
 }
 
 /// An empty value is what a template leaves behind whose input is missing: nothing may take it for "not set".
