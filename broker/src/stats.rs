@@ -87,12 +87,18 @@ impl EventsByClass {
 }
 
 /// A worker's counters and what it holds right now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) stats: Stats,
     pub(crate) sessions: usize,
     pub(crate) queue_deliveries: usize,
     pub(crate) queue_bytes: usize,
+    /// Written and not acknowledged.
+    pub(crate) kept_deliveries: usize,
+    /// Of all that waits or is not acknowledged.
+    pub(crate) held_bytes: usize,
+    /// Publishes that wait to be processed.
+    pub(crate) tickets: usize,
     /// Of the interest table, which is the same on every worker.
     pub(crate) zones: usize,
     pub(crate) topics: usize,
