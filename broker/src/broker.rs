@@ -19,8 +19,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
+    BrokerConfig, BrokerTls, EndpointError, WORKERS_MAX, admin, endpoint,
     mail::MAILBOX_MESSAGES_MAX,
+    serving::Serving,
     worker::{Phase, Shared, WorkerThread, spawn},
 };
 
@@ -84,6 +85,7 @@ impl Broker {
             limits: Arc::new(config.limits.clone()),
             rights: Arc::new(config.rights.clone()),
             admission: Arc::default(),
+            serving: Serving::new(&config)?,
             mailboxes,
             epoch: AtomicU64::new(0),
             started: Instant::now(),
@@ -112,6 +114,20 @@ impl Broker {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Takes new certificates and authorities: connections that come from now on are met with them, those that are
+    /// there stay. The keys by which clients notice a restart stay those of the start.
+    ///
+    /// # Errors
+    /// They do not serve together; then the old ones go on serving.
+    pub fn reload_tls(&self, tls: &BrokerTls) -> Result<(), EndpointError> {
+        self.shared.serving.replace(&self.shared.config, tls)
+    }
+
+    /// Counts new certificates that could not even be read, for the metrics.
+    pub fn count_tls_reload_failure(&self) {
+        self.shared.serving.count_failure();
     }
 
     /// Stops in good order: not ready, no new connections, clients told, queues drained, within the configured grace.

@@ -18,6 +18,7 @@ mod connection;
 mod endpoint;
 mod mail;
 mod metrics;
+mod serving;
 mod session;
 mod stats;
 mod tls;

@@ -29,6 +29,7 @@ use crate::{
     BrokerConfig, Rights,
     admission::{Admission, Claim},
     mail::{HandOver, Mail, TakeZones},
+    serving::Serving,
     session::{Gauge, Session},
     stats::Stats,
 };
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) serving: Serving,
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     /// Number of the latest change of interest.
     pub(crate) epoch: AtomicU64,
