@@ -51,8 +51,9 @@ impl Totals {
         // The interest table is the same everywhere; one worker may be a change ahead.
         let newest = snapshots.iter().max_by_key(|snapshot| snapshot.epoch);
         let held = |field: fn(&Snapshot) -> u64| newest.map_or(0, field);
-        let gauges = vec![
+        let mut gauges = vec![
             ("connections", "Connections that are open", shared.admission.connections() as u64),
+            ("handshakes", "Handshakes under way", shared.admission.handshakes() as u64),
             ("sessions", "Sessions that are live", total(|s| s.sessions as u64)),
             ("zones", "Zones held by sessions", held(|s| s.zones as u64)),
             ("topic_subscriptions", "Topic subscriptions held by sessions", held(|s| s.topics as u64)),
@@ -63,6 +64,10 @@ impl Totals {
             ("publishes_unprocessed", "Publishes that wait to be processed", total(|s| s.tickets as u64)),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
+        if let Some(expires_at) = shared.serving.expires_at() {
+            let help = "When the broker's certificate expires, in seconds since 1970";
+            gauges.push(("tls_certificate_expiry_timestamp_seconds", help, expires_at));
+        }
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };
         totals.add_families(shared, snapshots);
         let merged = |field: fn(&Snapshot) -> &DurationHistogram| {
@@ -113,6 +118,8 @@ impl Totals {
                 *failed.entry((*reason).to_owned()).or_default() += count;
             }
         }
+        let (reloaded, unusable) = shared.serving.reloads();
+        let reloads = BTreeMap::from([("ok".to_owned(), reloaded), ("failed".to_owned(), unusable)]);
         let (world_zones, world_events) = by_world(snapshots, shared.config.worlds_labelled_max);
         self.families = vec![
             ("events_in", "Events accepted from publishers", "class", by_class),
@@ -121,6 +128,7 @@ impl Totals {
             ("refusals", "Requests and publishes refused", "code", refusals),
             ("sessions_ended", "Sessions that ended", "code", ended),
             ("handshakes_failed", "Connections that came to no session", "reason", failed),
+            ("tls_reloads", "Times that new certificates were to be taken", "result", reloads),
         ];
         // Gauges both: a world's count ends with its last zone, and worlds change places with `other`.
         self.gauge_families = vec![
@@ -132,6 +140,7 @@ impl Totals {
 
 fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
     vec![
+        ("retries_out", "Handshakes put off by a Retry", total(|s| s.stats.retries_out)),
         ("sessions_opened", "Sessions that began", total(|s| s.stats.sessions_opened)),
         ("events_unmatched", "Events that reached nobody", total(|s| s.stats.events_unmatched)),
         ("event_bytes_in", "Bytes of events accepted", total(|s| s.stats.event_bytes_in)),
