@@ -19,14 +19,18 @@ mod endpoint;
 mod local;
 mod mail;
 mod metrics;
+mod serving;
 mod session;
 mod stats;
 mod tls;
 mod worker;
 
 pub use broker::{Broker, BrokerError};
-pub use config::{BrokerConfig, ConnectionLimits, WORKERS_MAX};
+pub use config::{
+    BrokerConfig, ClientIdentity, ConnectionLimits, PublishLimits, QuicWindows, RetainedLimits, SessionLimits,
+    WORKERS_MAX,
+};
 pub use endpoint::EndpointError;
 pub use local::{LocalBroker, LocalGround};
-pub use tls::{BrokerTls, TlsError};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError};
 pub use zonecast_core::{OutboxLimits, Rights};
