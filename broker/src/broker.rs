@@ -20,8 +20,9 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
+    BrokerConfig, BrokerTls, EndpointError, WORKERS_MAX, admin, endpoint,
     mail::{MAILBOX_MESSAGES_MAX, Mail},
+    serving::Serving,
     worker::{Phase, Retained, Shared, WorkerThread, spawn},
 };
 
@@ -79,7 +80,7 @@ impl Broker {
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
-        let (shared, receivers) = shared(config, sockets.len(), first_session());
+        let (shared, receivers) = shared(config, sockets.len(), first_session())?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
@@ -102,6 +103,20 @@ impl Broker {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Takes new certificates and authorities: connections that come from now on are met with them, those that are
+    /// there stay. The keys by which clients notice a restart stay those of the start.
+    ///
+    /// # Errors
+    /// They do not serve together; then the old ones go on serving.
+    pub fn reload_tls(&self, tls: &BrokerTls) -> Result<(), EndpointError> {
+        self.shared.serving.replace(&self.shared.config, tls)
+    }
+
+    /// Counts new certificates that could not even be read, for the metrics.
+    pub fn count_tls_reload_failure(&self) {
+        self.shared.serving.count_failure();
     }
 
     /// Stops in good order: not ready, no new connections, clients told, queues drained, within the configured grace.
@@ -142,12 +157,13 @@ pub(crate) fn shared(
     config: BrokerConfig,
     workers: usize,
     first_session: u64,
-) -> (Arc<Shared>, Vec<mpsc::Receiver<Mail>>) {
+) -> Result<(Arc<Shared>, Vec<mpsc::Receiver<Mail>>), EndpointError> {
     let (mailboxes, receivers) = (0..workers).map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
     let shared = Shared {
         limits: Arc::new(config.limits.clone()),
         rights: Arc::new(config.rights.clone()),
         admission: Arc::default(),
+        serving: Serving::new(&config)?,
         publishers: DashMap::new(),
         retained: Retained::new(config.retained, workers),
         mailboxes,
@@ -156,7 +172,7 @@ pub(crate) fn shared(
         first_session,
         config,
     };
-    (Arc::new(shared), receivers)
+    Ok((Arc::new(shared), receivers))
 }
 
 /// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round

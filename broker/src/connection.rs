@@ -3,6 +3,7 @@
 mod control;
 mod deliveries;
 mod hello;
+mod identity;
 mod lane;
 mod stream;
 
@@ -23,7 +24,7 @@ use zonecast_protocol::{
 
 use self::stream::FrameStream;
 use crate::{
-    admission::Claim,
+    admission::{Claim, Place},
     session::Session,
     stats::end_label,
     worker::{Begun, Worker},
@@ -85,10 +86,10 @@ pub(crate) fn close_code(code: ErrorCode) -> VarInt {
     VarInt::from_u32(u32::try_from(i32::from(code)).unwrap_or(0))
 }
 
-/// Serves one incoming connection until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming) {
+/// Serves one incoming connection until it ends; then its place is free again.
+pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Place) {
     let address = incoming.remote_address();
-    let introduced = match hello::introduce(worker, incoming).await {
+    let introduced = match hello::introduce(worker, incoming, &mut place).await {
         Ok(introduced) => introduced,
         Err(failure) => {
             debug!(%address, %failure, "no session");

@@ -19,6 +19,7 @@ mod endpoint;
 mod local;
 mod mail;
 mod metrics;
+mod serving;
 mod session;
 mod stats;
 mod tls;

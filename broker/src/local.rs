@@ -66,7 +66,7 @@ impl LocalBroker {
         let none = || cannot_open(io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"));
         config.workers = NonZeroUsize::new(workers).ok_or_else(none)?;
         let server = endpoint::server_config(&config, &config.tls)?;
-        let (shared, mailboxes) = shared(config, workers, ground.first_session);
+        let (shared, mailboxes) = shared(config, workers, ground.first_session)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(workers);
         for (index, (socket, mailbox)) in (0_u16..).zip(ground.sockets.into_iter().zip(mailboxes)) {

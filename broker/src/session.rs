@@ -31,8 +31,9 @@ pub(crate) use self::{
 
 /// Bytes of answers that wait on the control stream before the session's own requests and publishes wait.
 const CONTROL_BYTES_SOFT: usize = 256 << 10;
-/// Bytes of answers, written or not, that a client may leave unconfirmed.
-const CONTROL_BYTES_MAX: usize = 8 << 20;
+/// Bytes of answers, written or not, that a client may leave unconfirmed. All its zones, handed over with the longest
+/// names, are some 30 MB.
+const CONTROL_BYTES_MAX: usize = 64 << 20;
 
 /// Why an acknowledgement cannot be.
 #[derive(Debug, Error)]

@@ -11,6 +11,8 @@ pub(crate) const MATCH_SAMPLE_EVERY: u64 = 64;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats {
     pub(crate) handshakes_failed: FxHashMap<&'static str, u64>,
+    /// Handshakes put off until the peer has shown that its address is its own.
+    pub(crate) retries_out: u64,
     pub(crate) sessions_opened: u64,
     pub(crate) sessions_ended: FxHashMap<&'static str, u64>,
     pub(crate) events_in: EventsByClass,
@@ -87,12 +89,18 @@ impl EventsByClass {
 }
 
 /// A worker's counters and what it holds right now.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
     pub(crate) stats: Stats,
     pub(crate) sessions: usize,
     pub(crate) queue_deliveries: usize,
     pub(crate) queue_bytes: usize,
+    /// Written and not acknowledged.
+    pub(crate) kept_deliveries: usize,
+    /// Of all that waits or is not acknowledged.
+    pub(crate) held_bytes: usize,
+    /// Publishes that wait to be processed.
+    pub(crate) tickets: usize,
     /// Of the interest table, which is the same on every worker.
     pub(crate) zones: usize,
     pub(crate) topics: usize,

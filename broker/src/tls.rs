@@ -1,5 +1,6 @@
 //! The broker's side of TLS: certificate, client certificates, and the QUIC configuration made of them.
 
+mod certificate;
 mod restart;
 
 use std::{
@@ -17,6 +18,7 @@ use rustls::{
 use thiserror::Error;
 use zonecast_protocol::ALPN;
 
+pub(crate) use self::certificate::{check_names_client, names};
 pub use self::restart::{ResetSecret, SecretTooShort};
 
 /// A broker's certificate chain and key, and the authorities whose client certificates it demands.
@@ -130,6 +132,18 @@ impl BrokerTls {
     #[must_use]
     pub fn demands_client_certificates(&self) -> bool {
         self.client_roots.is_some()
+    }
+
+    /// The DNS names and URIs that the broker's certificate is for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.certificates.first().map_or_else(Vec::new, certificate::names)
+    }
+
+    /// When the broker's certificate expires, in seconds since 1970; `None` when that cannot be read.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<u64> {
+        certificate::expires_at(self.certificates.first()?)
     }
 
     /// The private key as the secret that is kept over restarts.

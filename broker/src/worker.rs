@@ -38,6 +38,7 @@ use crate::{
     BrokerConfig, Rights,
     admission::Admission,
     mail::{HandOver, Mail, TakeZones},
+    serving::Serving,
     session::{Gauge, Session},
     stats::Stats,
 };
@@ -49,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
     pub(crate) rights: Arc<Rights>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) serving: Serving,
     /// The session of each publisher's source, for answers that come late.
     pub(crate) publishers: DashMap<u64, SessionId>,
     /// What all sessions hold together.

@@ -14,7 +14,7 @@ use zonecast_protocol::{
 };
 
 pub use self::heritage::{LeftDeliveries, ResumePoint};
-use self::kept::{Kept, Written};
+use self::kept::{Kept, What, Written};
 use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
 
 /// What became of a pushed event.
@@ -263,9 +263,9 @@ impl Outbox {
             }
             self.written_through = seq;
             if arrival.ticket.is_some() || self.keeps {
-                // A transient event is not sent again, but its loss must be shown.
-                let event = (!event.is_transient()).then_some(event);
-                self.kept.keep(Written { seq, event, crashes });
+                let is_transient = event.is_transient();
+                let what = if is_transient { What::Transient } else { What::Delivery(event, crashes) };
+                self.kept.keep(Written { seq, what });
             }
         }
         drained
@@ -291,6 +291,9 @@ impl Outbox {
         }
         self.explain_datagrams(out);
         self.written_through = to;
+        if self.keeps {
+            self.kept.keep(Written { seq: to, what: What::Gap(to + 1 - from) });
+        }
         if from <= self.inherited_through {
             encode_gap(from, to.min(self.inherited_through), GapReason::Evicted, out);
         }

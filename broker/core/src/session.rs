@@ -74,11 +74,6 @@ impl SessionRules {
         self.standing = standing;
     }
 
-    /// Goes on where the lanes of another session of the same run of the client stood.
-    pub fn continue_lanes(&mut self, standing: &Standing) {
-        self.standing.continue_lanes(standing);
-    }
-
     /// Takes note of a request's number.
     ///
     /// # Errors

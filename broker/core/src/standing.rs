@@ -37,8 +37,4 @@ impl Standing {
         *last = (*last).max(lane_seq);
         rises
     }
-
-    pub(crate) fn continue_lanes(&mut self, other: &Self) {
-        self.lanes.clone_from(&other.lanes);
-    }
 }

@@ -16,9 +16,11 @@ use zonecast_protocol::{
 use super::{
     Ending, close_code,
     control::name_of,
+    identity,
     stream::{Cut, FrameStream},
 };
 use crate::{
+    admission::Place,
     session::Resume,
     worker::{Begun, Newcomer, Worker},
 };
@@ -49,7 +51,10 @@ pub(super) enum Failure {
     /// The stream ended before the hello.
     #[error("the control stream ended before a hello")]
     NoHello,
-    /// It took too long.
+    /// The handshake took too long.
+    #[error("no handshake in time")]
+    HandshakeTimeout,
+    /// The hello took too long.
     #[error("no hello in time")]
     Timeout,
 }
@@ -63,13 +68,15 @@ impl Failure {
             Self::Framing(error) => error.label(),
             Self::Refused(refusal) => code_label(refusal.code),
             Self::NoHello => "no_hello",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::Timeout => "HELLO_TIMEOUT",
         }
     }
 
     fn close(&self, connection: &Connection) {
         let code = match self {
-            Self::Handshake(_) => return,
+            // There are no keys to encrypt a close with.
+            Self::Handshake(_) | Self::HandshakeTimeout => return,
             Self::Framing(error) => error.code(),
             Self::Refused(refusal) => refusal.code,
             Self::NoHello => ErrorCode::InvalidHello,
@@ -80,13 +87,20 @@ impl Failure {
 }
 
 /// Brings a connection from its first packet to a session.
-pub(super) async fn introduce(worker: &Rc<Worker>, incoming: Incoming) -> Result<Introduced, Failure> {
+pub(super) async fn introduce(
+    worker: &Rc<Worker>,
+    incoming: Incoming,
+    place: &mut Place,
+) -> Result<Introduced, Failure> {
     let address = incoming.remote_address().ip();
-    let deadline = worker.shared.config.connections.hello_timeout;
+    let limits = &worker.shared.config.connections;
     let begun = tokio::time::Instant::now();
-    // A peer that never completes the handshake gets no close: there are no keys to encrypt one for it.
-    let connection = timeout(deadline, async { incoming.accept()?.await }).await.map_err(|_| Failure::Timeout)??;
-    let hello = timeout(deadline.saturating_sub(begun.elapsed()), read_hello(worker, &connection)).await;
+    let server = worker.shared.serving.server_config();
+    let handshake = timeout(limits.handshake_timeout, async { incoming.accept_with(server)?.await });
+    let connection = handshake.await.map_err(|_| Failure::HandshakeTimeout)??;
+    place.shaken_hands();
+    let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
+    let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
         Ok((hello, mut control)) => {
             admit(worker, hello, address, &mut control.0).await.map(|admitted| (admitted, control))
@@ -105,6 +119,7 @@ pub(super) async fn introduce(worker: &Rc<Worker>, incoming: Incoming) -> Result
 async fn read_hello(
     worker: &Worker,
     connection: &Connection,
+    place: &mut Place,
 ) -> Result<(wire::Hello, (SendStream, FrameStream)), Failure> {
     let (send, recv) = connection.accept_bi().await?;
     let mut frames = FrameStream::new(recv, worker.shared.limits.frame_bytes_max);
@@ -114,7 +129,10 @@ async fn read_hello(
         Ok(Cut::End) | Err(_) => return Err(Failure::NoHello),
     };
     match decode_client_frame(frame)? {
-        client_frame::Frame::Hello(hello) => Ok((hello, (send, frames))),
+        client_frame::Frame::Hello(hello) => {
+            identity::check(worker, connection, &check(&hello)?, place)?;
+            Ok((hello, (send, frames)))
+        }
         other => Err(FrameError::Unexpected { frame: name_of(&other), place: "before the hello" }.into()),
     }
 }

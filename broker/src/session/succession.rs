@@ -118,8 +118,6 @@ impl Session {
         if let Some(frames) = resumed {
             self.rules.borrow_mut().resume(standing);
             self.control.borrow_mut().inherit(frames);
-        } else if same_run {
-            self.rules.borrow_mut().continue_lanes(&standing);
         }
         self.set_gauge();
     }

@@ -172,10 +172,13 @@ impl State {
     pub(super) fn snapshot(&self) -> Snapshot {
         let mut stats = self.stats.clone();
         let (mut queue_deliveries, mut queue_bytes) = (0, 0);
+        let (mut kept_deliveries, mut held_bytes) = (0, 0);
         for session in self.sessions.values() {
             let outbox = session.outbox();
             queue_deliveries += outbox.len();
             queue_bytes += outbox.bytes();
+            kept_deliveries += outbox.kept();
+            held_bytes += outbox.held_bytes();
             stats.dropped_transient += outbox.dropped_total();
         }
         Snapshot {
@@ -183,6 +186,9 @@ impl State {
             sessions: self.sessions.len(),
             queue_deliveries,
             queue_bytes,
+            kept_deliveries,
+            held_bytes,
+            tickets: self.tickets.len(),
             zones: self.router.zones_total(),
             topics: self.router.topics_total(),
             epoch: self.router.epoch(),

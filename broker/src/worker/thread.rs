@@ -1,12 +1,19 @@
 //! A worker's life: its thread with runtime and endpoint, and the loops that accept connections and read the mailbox.
 
-use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::{debug, warn};
 use zonecast_protocol::wire::ErrorCode;
@@ -16,6 +23,9 @@ use crate::{connection, endpoint::EndpointSetup, mail::Mail};
 
 /// How long the last packets to clients that are cut off may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Log lines on refused connections come no closer than this.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// How far a broker's life has come. Workers watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,25 +131,48 @@ async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
 }
 
 async fn accept(worker: Rc<Worker>, endpoint: quinn::Endpoint) {
+    let (admission, limits) = (&worker.shared.admission, &worker.shared.config.connections);
+    let mut refusals = Refusals::default();
     while let Some(incoming) = endpoint.accept().await {
         if worker.is_draining() {
             incoming.refuse();
             continue;
         }
+        if !incoming.remote_address_validated() && admission.is_pressed(limits) {
+            worker.count(|stats| stats.retries_out += 1);
+            // Only an address that is validated already cannot be asked; dropping such a one refuses it.
+            let _ = incoming.retry();
+            continue;
+        }
         let address = incoming.remote_address().ip();
-        match worker.shared.admission.enter(address, &worker.shared.config.connections) {
+        match admission.enter(address, limits) {
             Ok(place) => {
                 let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve(&worker, incoming).await;
-                    drop(place);
-                });
+                tokio::task::spawn_local(async move { connection::serve(&worker, incoming, place).await });
             }
             Err(limit) => {
-                warn!(%address, limit, "connection refused: limit reached");
+                refusals.tell(address, limit);
                 worker.count(|stats| *stats.handshakes_failed.entry(limit).or_default() += 1);
                 incoming.refuse();
             }
         }
+    }
+}
+
+/// Tells of refused connections, but not of each: the log must not be what a flood fills.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    fn tell(&mut self, address: IpAddr, limit: &'static str) {
+        if self.told.is_some_and(|told| told.elapsed() < REFUSALS_TOLD_EVERY) {
+            self.untold += 1;
+            return;
+        }
+        warn!(%address, limit, untold_before = self.untold, "connection refused: limit reached");
+        *self = Self { told: Some(Instant::now()), untold: 0 };
     }
 }

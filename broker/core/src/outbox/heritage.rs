@@ -1,6 +1,6 @@
 //! What a session leaves to the one that takes its place.
 
-use super::{Outbox, Slot};
+use super::{Outbox, Slot, kept::What};
 use crate::{OutboundEvent, Ticket};
 
 /// What the client says of the session that its new one takes the place of.
@@ -65,11 +65,12 @@ impl Outbox {
         self.kept.received_alone(&point.datagrams);
         let mut left = LeftDeliveries::default();
         for written in self.kept.take_all() {
-            match written.event {
-                Some(event) => {
-                    left.0.push(Left::Delivery { event, written: true, resent: true, crashes: written.crashes });
+            match written.what {
+                What::Delivery(event, crashes) => {
+                    left.0.push(Left::Delivery { event, written: true, resent: true, crashes });
                 }
-                None => left.miss(1),
+                What::Transient => left.miss(1),
+                What::Gap(count) => left.miss(count),
             }
         }
         let mut expected = self.written_through + 1;

@@ -4,14 +4,22 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::OutboundEvent;
 
-/// One delivery that was written.
+/// One place in the row of deliveries that was written.
 #[derive(Debug)]
 pub(super) struct Written {
+    /// Its number; the last one of a gap.
     pub(super) seq: u64,
-    /// `None` for one that is not sent again: its number alone is kept, so that its loss can be shown.
-    pub(super) event: Option<OutboundEvent>,
-    /// How many runs of the client were lost with it.
-    pub(super) crashes: u32,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    /// To be sent again if need be; so many runs of the client were lost with it.
+    Delivery(OutboundEvent, u32),
+    /// A transient event, which is not sent again: its number is kept, so that its loss can be shown.
+    Transient,
+    /// A gap of so many numbers, to be shown again if need be.
+    Gap(u64),
 }
 
 /// Deliveries that were written and not acknowledged.
@@ -42,16 +50,15 @@ impl Kept {
 
     /// Keeps a delivery, which must have a greater number than all before.
     pub(super) fn keep(&mut self, written: Written) {
-        if let Some(event) = &written.event {
+        if let What::Delivery(event, _) = &written.what {
             self.events += 1;
             self.bytes += event.bytes().len();
-        }
-        match &written.event {
-            Some(event) if event.arrival().ticket.is_some() => {
+            if event.arrival().ticket.is_some() {
                 self.unprocessed.insert(written.seq, written);
+                return;
             }
-            _ => self.unreceived.push_back(written),
         }
+        self.unreceived.push_back(written);
     }
 
     /// Everything up to this number was received.
@@ -63,22 +70,20 @@ impl Kept {
         }
     }
 
-    /// These were received although nothing is known of those before.
+    /// These transient events were received although nothing is known of what was written before.
     pub(super) fn received_alone(&mut self, seqs: &[u64]) {
-        let Self { unreceived, .. } = self;
-        // Only numbers without an event are sent apart from the stream.
-        unreceived.retain(|written| written.event.is_some() || !seqs.contains(&written.seq));
+        self.unreceived.retain(|Written { seq, what }| !matches!(what, What::Transient) || !seqs.contains(seq));
     }
 
     /// Takes one that the session is done with, if it waits for that.
     pub(super) fn settle(&mut self, seq: u64) -> Option<OutboundEvent> {
         let written = self.unprocessed.remove(&seq)?;
         self.release(&written);
-        written.event
+        if let What::Delivery(event, _) = written.what { Some(event) } else { None }
     }
 
     fn release(&mut self, written: &Written) {
-        if let Some(event) = &written.event {
+        if let What::Delivery(event, _) = &written.what {
             self.events -= 1;
             self.bytes -= event.bytes().len();
         }

@@ -226,7 +226,7 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         "connections.per_identity_max",
         "1_000",
-        Slot::Count(1, 1_000_000, |draft| &mut draft.connections.connections_per_identity_max),
+        Slot::Count(2, 1_000_000, |draft| &mut draft.connections.connections_per_identity_max),
         "Most connections of one identity: the first name of the client's certificate, or the client id where there are \
          no client certificates (TOO_MANY_CONNECTIONS).",
     ),
