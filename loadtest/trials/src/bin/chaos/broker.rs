@@ -80,10 +80,6 @@ impl Broker {
         self.addresses.get().map(|(listen, _)| listen).context("the broker was never started")
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.borrow().is_some()
-    }
-
     /// The process's number.
     pub(crate) fn process_id(&self) -> Option<u32> {
         self.process.borrow().as_ref().map(|process| process.pid.as_raw_nonzero().get().unsigned_abs())
@@ -139,7 +135,8 @@ impl Broker {
         words.extend(["broker".to_owned(), format!("--listen={listen}"), "--admin-listen=127.0.0.1:0".to_owned()]);
         words.push(format!("--tls-certificate={}", file(&stage.certificates.certificate)));
         words.push(format!("--tls-key={}", file(&stage.certificates.key)));
-        words.extend(["--log-format=json", "--workers=2", "--connections-idle-timeout-ms=4000"].map(str::to_owned));
+        words.push(format!("--tls-reset-secret={}", file(&stage.certificates.reset_secret)));
+        words.extend(["--log-format=json", "--workers=2", "--connections-idle-timeout-ms=2500"].map(str::to_owned));
         words.extend(self.settings.iter().cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);

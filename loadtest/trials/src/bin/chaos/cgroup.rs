@@ -10,8 +10,8 @@ use anyhow::Context;
 use tokio::time::sleep;
 
 /// Where the groups are, of either version.
-const V2: &str = "/sys/fs/cgroup";
-const V1: &str = "/sys/fs/cgroup/memory";
+const V2: &str = "sys/fs/cgroup";
+const V1: &str = "sys/fs/cgroup/memory";
 
 /// A group with a limit; removed when dropped, where nothing is in it any more.
 pub(crate) struct MemoryGroup {
@@ -26,24 +26,17 @@ enum Version {
 }
 
 impl MemoryGroup {
-    /// Makes a group with this limit.
+    /// Makes a group with this limit. `root` is the file system in which the groups are.
     ///
     /// # Errors
     /// The machine does not permit it; the error says why.
-    pub(crate) fn new(name: &str, bytes_max: u64) -> anyhow::Result<Self> {
-        let version = if Path::new(V1).join("memory.limit_in_bytes").exists() { Version::One } else { Version::Two };
-        let directory = Path::new(if version == Version::One { V1 } else { V2 }).join(name);
+    pub(crate) fn new(root: &Path, name: &str, bytes_max: u64) -> anyhow::Result<Self> {
+        let version = if root.join(V1).join("memory.limit_in_bytes").exists() { Version::One } else { Version::Two };
+        let directory = root.join(if version == Version::One { V1 } else { V2 }).join(name);
         fs::create_dir(&directory).with_context(|| format!("no control group {}", directory.display()))?;
         let made = Self { directory, version };
-        let limits: &[&str] = match version {
-            // The limit with swap cannot be lower than the one without, and is not there on every machine.
-            Version::One => &["memory.limit_in_bytes"],
-            Version::Two => &["memory.max"],
-        };
-        for file in limits {
-            let path = made.directory.join(file);
-            fs::write(&path, bytes_max.to_string()).with_context(|| format!("no limit in {}", path.display()))?;
-        }
+        let path = made.directory.join(if version == Version::One { "memory.limit_in_bytes" } else { "memory.max" });
+        fs::write(&path, bytes_max.to_string()).with_context(|| format!("no limit in {}", path.display()))?;
         Ok(made)
     }
 
@@ -76,8 +69,8 @@ impl Drop for MemoryGroup {
 
 /// Removes the groups whose names satisfy this, once they are empty; waits a little for that.
 pub(crate) async fn remove(is_meant: impl Fn(&str) -> bool) {
-    for root in [V1, V2] {
-        let Ok(entries) = fs::read_dir(root) else { continue };
+    for groups in [V1, V2] {
+        let Ok(entries) = fs::read_dir(Path::new("/").join(groups)) else { continue };
         for entry in entries.flatten() {
             if !entry.file_name().to_str().is_some_and(&is_meant) {
                 continue;

@@ -84,10 +84,6 @@ impl Peer {
         self.clients.borrow().iter().map(|client| client.run).collect()
     }
 
-    pub(crate) fn is_running(&self) -> bool {
-        self.process.borrow().is_some()
-    }
-
     /// The link that it is behind.
     pub(crate) fn link(&self) -> usize {
         self.number % crate::field::LINKS

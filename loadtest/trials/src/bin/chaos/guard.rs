@@ -56,7 +56,14 @@ async fn watch_over(options: Options) -> anyhow::Result<ExitCode> {
     let directory = Directory::new(&options, &prefix)?;
     let (field, not_run) = lay_field(&options, &prefix).await;
     let at_most = Duration::from_secs(options.seconds) + SPARE;
-    let assignment = Assignment { options, field, directory: directory.path.clone(), prefix: prefix.clone(), not_run };
+    let assignment = Assignment {
+        options,
+        field,
+        directory: directory.path.clone(),
+        prefix: prefix.clone(),
+        outer_root: Path::new("/proc").join(getpid().as_raw_nonzero().to_string()).join("root"),
+        not_run,
+    };
     let ending = match start(&assignment) {
         Ok((mut stage, group)) => {
             let ending = tokio::select! {

@@ -45,7 +45,8 @@ pub(crate) enum What {
     /// About to be handed to the library, which will give it this name.
     Publishing(Name, Aim, Class, Level),
     Answered(Name, Answer),
-    Delivered(Ear, Heard),
+    /// Handed to the application; whether it is said to be sent again.
+    Delivered(Ear, Heard, bool),
     /// About to be acknowledged.
     Processed(Ear, Heard),
     Noticed(Ear, Notice, String),
@@ -107,11 +108,11 @@ mod tests {
         let path = directory.path().join("journal");
         let journal = Journal::open(&path).unwrap();
         let ear = Ear { run: Run { client: 1, incarnation: 2 }, subscription: 3 };
-        journal.write(What::Delivered(ear, (u64::MAX, 4, 5))).unwrap();
+        journal.write(What::Delivered(ear, (u64::MAX, 4, 5), true)).unwrap();
         journal.file.try_clone().unwrap().write_all(b"[1,{\"Deliv").unwrap();
         let mut entries = Entries::open(&path).unwrap();
         let Entry(_, what) = entries.next().unwrap().unwrap();
-        assert!(matches!(what, What::Delivered(read, (u64::MAX, 4, 5)) if read == ear));
+        assert!(matches!(what, What::Delivered(read, (u64::MAX, 4, 5), true) if read == ear));
         assert!(entries.next().unwrap().is_none());
     }
 }

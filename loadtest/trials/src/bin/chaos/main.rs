@@ -64,7 +64,7 @@ What the figures mean:
   unflagged_reorder    out of the order of its lane
   silent_gaps          acknowledged as routed, and missing without a gap or an interruption being shown
   stuck_after_heal     without an answer or a connection long after all was well again
-  routed_loss_on_crash of routed_due, missing because a broker was killed: permitted, and shown
+  routed_loss_on_crash share of routed_due that is missing because a broker was killed: permitted, and shown
   faults               how often each kind really happened
   resume_ms            from the loss of a link to the session's going on
   restart_noticed_ms   from a restarted broker's listening to a writing client's noticing"

@@ -139,9 +139,9 @@ impl Replay {
                 }
                 observer.answered(name, answer);
             }
-            What::Delivered(ear, heard) => {
+            What::Delivered(ear, heard, resent) => {
                 let name = self.name(heard);
-                self.observer.delivered(ear, name, false);
+                self.observer.delivered(ear, name, resent);
             }
             What::Processed(ear, heard) => {
                 let name = self.name(heard);

@@ -45,6 +45,7 @@ pub(crate) fn print(outcome: Outcome<'_>) -> anyhow::Result<bool> {
 
 fn figures(outcome: Outcome<'_>) -> Map<String, Value> {
     let findings = &outcome.verdict.findings;
+    let due = findings.routed_due.max(1) as f64;
     let mut resumed = outcome.verdict.resumed_in;
     let own = json!({
         "seconds": outcome.options.seconds,
@@ -63,8 +64,8 @@ fn figures(outcome: Outcome<'_>) -> Map<String, Value> {
         "stuck_after_heal": findings.count(ViolationKind::Stuck),
         "phantoms": findings.count(ViolationKind::Phantom),
         "routed_due": findings.routed_due,
-        "routed_loss_on_crash": findings.routed_lost_on_crash,
-        "routed_loss_shown": findings.routed_lost_with_notice,
+        "routed_loss_on_crash": findings.routed_lost_on_crash as f64 / due,
+        "routed_loss_with_notice": findings.routed_lost_with_notice as f64 / due,
         "gaps_shown": findings.gaps_shown,
         "interruptions_shown": findings.interruptions_shown,
         "faults": outcome.faults,

@@ -39,6 +39,8 @@ pub(crate) struct Assignment {
     pub(crate) directory: PathBuf,
     /// With which the names of everything begin that outlives processes.
     pub(crate) prefix: String,
+    /// The file system as the guard sees it: the stage may be where the system's own directories are others.
+    pub(crate) outer_root: PathBuf,
     /// What could not be prepared, in words.
     pub(crate) not_run: Vec<String>,
 }
@@ -49,6 +51,7 @@ pub(crate) struct Stage {
     pub(crate) faults: Faults,
     pub(crate) directory: PathBuf,
     pub(crate) prefix: String,
+    pub(crate) outer_root: PathBuf,
     /// This program, which peers run too.
     pub(crate) program: PathBuf,
     pub(crate) certificates: Certificates,
@@ -67,7 +70,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     fn new(assignment: Assignment) -> anyhow::Result<Rc<Self>> {
-        let Assignment { options, field, directory, prefix, not_run } = assignment;
+        let Assignment { options, field, directory, prefix, outer_root, not_run } = assignment;
         let path = directory.join("stage.journal");
         Ok(Rc::new(Self {
             program: std::env::current_exe()?,
@@ -88,6 +91,7 @@ impl Stage {
             field,
             directory,
             prefix,
+            outer_root,
         }))
     }
 

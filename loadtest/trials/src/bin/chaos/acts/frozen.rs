@@ -15,7 +15,7 @@ use crate::{
     journal::{Entry, What},
     replay::Merged,
     report::quantile,
-    script::{ClientScript, Shares},
+    script::{ClientScript, PublisherScript, Shares},
     stage::Stage,
 };
 
@@ -34,7 +34,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let (windows, window) = if in_full { (5, Duration::from_secs(1)) } else { (3, Duration::from_millis(600)) };
     let settings = [
         ("connections-slow-consumer-timeout-ms", "2000"),
-        ("outbox-deliveries-soft", "200"),
+        ("outbox-deliveries-soft", "100"),
         ("outbox-deliveries-max", "2000"),
     ];
     let broker = Broker::new(stage, &settings, &[]);
@@ -43,8 +43,12 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let near: Vec<_> = (0..NEIGHBOURS).map(|_| listener(&brokers, &[ALL, NEAR])).collect();
     let neighbours = Peer::new(stage, &brokers, near);
     let frozen = Peer::new(stage, &brokers, vec![listener(&brokers, &[ALL])]);
-    let mut to_all = publisher(0, ALL, Duration::from_millis(5), Shares::PROCESSED);
-    to_all.expires_in = Duration::from_secs(4);
+    let to_all = PublisherScript {
+        expires_in: Duration::from_secs(4),
+        // So many that it is the broker that holds the publisher back, and not the publisher itself.
+        awaited_max: 4_000,
+        ..publisher(0, ALL, Duration::from_millis(10), Shares::PROCESSED)
+    };
     let to_near = publisher(0, NEAR, Duration::from_millis(10), Shares::ROUTED);
     let source = |script| ClientScript { publishers: vec![script], ..listener(&brokers, &[]) };
     let sources = Peer::new(stage, &brokers, vec![source(to_all), source(to_near)]);
@@ -112,7 +116,7 @@ impl Seen {
                 What::Source(run, source) if runs.contains(&run) => drop(sources.insert(source, run)),
                 What::Publishing(name, Aim::Topic(topic), ..) if topic == NEAR => drop(published.insert(name, stamp)),
                 What::Answered(name, Answer::Refused(_)) if runs.contains(&name.publisher) => seen.refused.push(stamp),
-                What::Delivered(_, (source, lane, lane_seq)) => {
+                What::Delivered(_, (source, lane, lane_seq), _) => {
                     let name = sources.get(&source).map(|run| Name { publisher: *run, lane, lane_seq });
                     if let Some(sent) = name.and_then(|name| published.get(&name)) {
                         seen.latencies.push((stamp, stamp.since(*sent)));

@@ -17,13 +17,13 @@ use crate::{
 /// What waits for all sessions together, at most. The limit leaves the rest of the broker some room beside it.
 const WAITING_BYTES_MAX: &str = "33554432";
 /// Limit of the group.
-const LIMIT_BYTES: u64 = 160 << 20;
+const LIMIT_BYTES: u64 = 96 << 20;
 /// Slow readers.
 const READERS: usize = 8;
 
 /// Plays it.
 pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
-    let group = match MemoryGroup::new(&format!("{}-memory", stage.prefix), LIMIT_BYTES) {
+    let group = match MemoryGroup::new(&stage.outer_root, &format!("{}-memory", stage.prefix), LIMIT_BYTES) {
         Ok(group) => Some(group),
         Err(error) => {
             stage.not_run(format!("the memory limit: {error:#}; the flood goes on without it"));

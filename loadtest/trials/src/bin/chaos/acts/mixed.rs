@@ -68,7 +68,7 @@ fn client(random: &mut fastrand::Rng, brokers: &[Rc<Broker>; 2]) -> ClientScript
 
 fn rectangle(random: &mut fastrand::Rng) -> [(i64, i64); 2] {
     let size = if random.u64(..8) == 0 { 0 } else { random.i64(50..500) };
-    let min = (random.i64(..FIELD), random.i64(..FIELD));
+    let min = (random.i64(0..FIELD), random.i64(0..FIELD));
     [min, (min.0 + size, min.1 + size / 2)]
 }
 

@@ -1,6 +1,10 @@
 //! Network namespaces: one for the brokers, one for each link, made before a run and removed after it.
 
-use std::{fmt::Write, net::Ipv4Addr, path::Path};
+use std::{
+    fmt::{self, Write},
+    net::Ipv4Addr,
+    path::Path,
+};
 
 use super::LINKS;
 use crate::tool;
@@ -30,35 +34,46 @@ fn all(prefix: &str) -> impl Iterator<Item = String> {
 /// # Errors
 /// One of the tools is missing or refuses; what was made is removed.
 pub(crate) async fn lay(prefix: &str) -> anyhow::Result<()> {
-    let made = tool::run("ip", &["-batch", "-"], &commands(prefix)).await.map(drop);
+    let made = make(prefix).await;
     if made.is_err() {
         remove(prefix).await;
     }
     made
 }
 
-fn commands(prefix: &str) -> String {
+async fn make(prefix: &str) -> anyhow::Result<()> {
     let brokers = of_brokers(prefix);
-    let mut commands = String::new();
-    let mut add = |command: String| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(commands, "{command}");
-    };
-    all(prefix).for_each(|name| add(format!("netns add {name}")));
-    add(format!("-n {brokers} link set lo up"));
-    add(format!("-n {brokers} address add {BROKERS}/32 dev lo"));
+    let mut outside = String::new();
+    let mut among_brokers = format!("link set lo up\naddress add {BROKERS}/32 dev lo\n");
+    for name in all(prefix) {
+        line(&mut outside, format_args!("netns add {name}"));
+    }
     for link in 0..LINKS {
         let (peers, near) = (of_link(prefix, link), interface(link));
-        let ends = [1, 2].map(|end| format!("10.77.{}.{end}", link + 1));
-        add(format!("link add {near} netns {brokers} type veth peer name uplink netns {peers}"));
-        add(format!("-n {brokers} address add {}/24 dev {near}", ends[0]));
-        add(format!("-n {brokers} link set {near} up"));
-        add(format!("-n {peers} address add {}/24 dev uplink", ends[1]));
-        add(format!("-n {peers} link set lo up"));
-        add(format!("-n {peers} link set uplink up"));
-        add(format!("-n {peers} route add default via {}", ends[0]));
+        line(&mut outside, format_args!("link add {near} netns {brokers} type veth peer name uplink netns {peers}"));
+        line(&mut among_brokers, format_args!("address add {}/24 dev {near}", end_of_link(link, 1)));
+        line(&mut among_brokers, format_args!("link set {near} up"));
     }
-    commands
+    tool::run("ip", &["-batch", "-"], &outside).await?;
+    tool::run("ip", &["-n", &brokers, "-batch", "-"], &among_brokers).await?;
+    for link in 0..LINKS {
+        let mut among_peers = String::from("link set lo up\n");
+        line(&mut among_peers, format_args!("address add {}/24 dev uplink", end_of_link(link, 2)));
+        line(&mut among_peers, format_args!("link set uplink up"));
+        line(&mut among_peers, format_args!("route add default via {}", end_of_link(link, 1)));
+        tool::run("ip", &["-n", &of_link(prefix, link), "-batch", "-"], &among_peers).await?;
+    }
+    Ok(())
+}
+
+fn line(text: &mut String, command: fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{command}");
+}
+
+/// The address at the brokers' end of a link (1), or at the peers' (2).
+fn end_of_link(link: usize, end: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77, u8::try_from(link + 1).unwrap_or(u8::MAX), end)
 }
 
 /// Removes the namespaces, and with them all that is in them. What is not there need not be removed.

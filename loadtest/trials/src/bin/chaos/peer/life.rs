@@ -17,9 +17,9 @@ use crate::{
 /// The pause between two attempts to connect for the first time.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// After so much silence a connection is lost.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// After so much silence something is said.
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
+const KEEP_ALIVE: Duration = Duration::from_millis(800);
 
 /// A client that has connected once.
 pub(super) struct Life {
@@ -38,8 +38,8 @@ impl Life {
     pub(super) fn tell_link(&self) -> bool {
         let state = self.states.borrow().current();
         let (now, resumed) = match &state {
-            ConnectionState::Connected { address, session_id, .. } => {
-                (self.desk.broker_at(*address).map(|broker| (broker, *session_id)), false)
+            ConnectionState::Connected { address, session_id, resumed } => {
+                (self.desk.broker_at(*address).map(|broker| (broker, *session_id)), *resumed)
             }
             _ => (None, false),
         };
@@ -69,7 +69,7 @@ impl Life {
         while self.desk.is_publishing() {
             sleep(Duration::from_millis(random.u64(500..5_000))).await;
             let id = random.u32(1..=u32::try_from(script.zones.len()).unwrap_or(1));
-            let min = (random.i64(..FIELD), random.i64(..FIELD));
+            let min = (random.i64(0..FIELD), random.i64(0..FIELD));
             let size = random.i64(0..400);
             let corners = [min, (min.0 + size, min.1 + size)];
             let Some(spec) = zone(id, corners) else { continue };

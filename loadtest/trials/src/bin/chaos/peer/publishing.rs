@@ -65,7 +65,7 @@ impl Draft {
     fn draw(random: &mut fastrand::Rng, script: &PublisherScript) -> Self {
         let aim = match &script.aims {
             Aims::Anywhere => {
-                let at = (random.i64(..FIELD), random.i64(..FIELD));
+                let at = (random.i64(0..FIELD), random.i64(0..FIELD));
                 Aim::Place { world: WORLD.into(), at, radius: random.i64(0..80) }
             }
             Aims::Topics(topics) => Aim::Topic(topics[random.usize(..topics.len())].clone()),
@@ -77,7 +77,8 @@ impl Draft {
         } else if draw < routed + processed {
             (Class::Reliable, Level::Processed)
         } else if draw < routed + processed + state {
-            (Class::State(format!("k{}", random.u64(..3))), Level::Routed)
+            // A key belongs to a lane: lanes overtake each other, and which value is the latest would be anyone's guess.
+            (Class::State(format!("{}.{}", script.lane, random.u64(..3))), Level::Routed)
         } else if draw < routed + processed + state + transient {
             (Class::Transient, Level::None)
         } else {
@@ -94,7 +95,7 @@ impl Draft {
             }
             Aim::Topic(topic) => Publish::to_topic(topic),
         };
-        let publish = aimed.lane(lane).payload(vec![0; self.payload_bytes]);
+        let publish = aimed.lane(lane).payload(vec![0; self.payload_bytes]).expires_in(self.expires_in);
         Some(match &self.class {
             Class::Reliable => publish,
             Class::State(key) => publish.class(DeliveryClass::State).key(key),
@@ -116,7 +117,9 @@ impl Lane {
         let sent = match draft.level {
             Level::None => client.publish(publish).await.map(|id| (id, None)),
             Level::Routed => client.publish_with_ack(publish).await.map(|receipt| (receipt.id(), Some(receipt))),
-            Level::Processed => client.publish_with_ack(publish).await.map(|receipt| (receipt.id(), Some(receipt))),
+            Level::Processed => {
+                client.publish_with_processed_ack(publish).await.map(|receipt| (receipt.id(), Some(receipt)))
+            }
         };
         if !matches!(sent, Ok((_, Some(_)))) {
             desk.count(|standing| standing.awaited -= 1);
@@ -151,7 +154,7 @@ async fn await_answer(life: Rc<Life>, (name, receipt): (Name, PendingReceipt)) {
 /// The reason in one word.
 fn reason(error: &PublishError) -> String {
     match error {
-        PublishError::Refused(refusal) => code_label(refusal.code).to_owned(),
+        PublishError::Refused(refusal) | PublishError::Unprocessed(refusal) => code_label(refusal.code).to_owned(),
         other => other.kind().to_owned(),
     }
 }
@@ -166,7 +169,7 @@ pub(super) fn probe(desk: &Rc<Desk>) {
                 class: Class::Reliable,
                 level: Level::Routed,
                 payload_bytes: 10,
-                expires_in: Duration::ZERO,
+                expires_in: Duration::from_secs(1),
             };
             if let Ok(Some(receipt)) = lane.send(&draft).await {
                 await_answer(life, receipt).await;
