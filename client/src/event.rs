@@ -71,6 +71,7 @@ pub struct Event {
     reply_to: Span,
     traceparent: Span,
     payload: Span,
+    resent: bool,
     /// What the subscription that received it owes its publisher.
     part: Option<Arc<Part>>,
 }
@@ -96,7 +97,7 @@ impl Event {
         let (kind, key, reply_to) = (span(view.kind), span(view.key), span(view.reply_to));
         let (traceparent, payload) = (span(view.traceparent), Span::of(view.payload, &raw));
         let (source, lane_seq, published_at_us) = (view.source, view.lane_seq, view.published_at_us);
-        let (class, part) = (view.class, None);
+        let (class, resent, part) = (view.class, false, None);
         Ok(Self {
             raw,
             aim,
@@ -110,6 +111,7 @@ impl Event {
             reply_to,
             traceparent,
             payload,
+            resent,
             part,
         })
     }
@@ -121,6 +123,18 @@ impl Event {
 
     pub(crate) fn part(&self) -> Option<&Arc<Part>> {
         self.part.as_ref()
+    }
+
+    /// The same event, with what its delivery said of it.
+    pub(crate) fn flagged(self, resent: bool) -> Self {
+        Self { resent, ..self }
+    }
+
+    /// Whether this was perhaps delivered before, to an earlier run of this client or by another broker, and may come
+    /// after later events of its lane. Within one run of a client every event comes once.
+    #[must_use]
+    pub fn is_resent(&self) -> bool {
+        self.resent
     }
 
     /// Says that this subscription's work on the event is done, if its publisher waits for that
