@@ -237,6 +237,6 @@ async fn curtain(stage: &Rc<Stage>) {
     let brokers: Vec<_> = stage.brokers.borrow().iter().map(Rc::clone).collect();
     stage.look_at_memory();
     for broker in brokers {
-        broker.kill().await;
+        broker.dismiss().await;
     }
 }
