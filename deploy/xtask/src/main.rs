@@ -7,6 +7,7 @@
 //! bake-off against other brokers) is one more variant there, one module with `Options` and `run`, nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through its streams")]
 
+mod chaos;
 mod ci;
 mod deny;
 mod process;
@@ -44,6 +45,7 @@ enum Command {
     /// Runs cargo-deny with the rules of `.deny.toml`, and builds it first where it is not there: once, some minutes.
     /// Says so aloud where the database of published advisories cannot be reached.
     Deny,
+    Chaos(chaos::Options),
     Ci(ci::Options),
 }
 
@@ -63,6 +65,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Test(options) => testing::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::Deny => deny::run(&workspace),
+        Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),
     }
 }
