@@ -30,5 +30,5 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
-pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
 pub use zonecast_core::{OutboxLimits, Rights};
