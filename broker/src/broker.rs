@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use dashmap::DashMap;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -20,9 +21,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     BrokerConfig, BrokerTls, EndpointError, WORKERS_MAX, admin, endpoint,
-    mail::MAILBOX_MESSAGES_MAX,
+    mail::{MAILBOX_MESSAGES_MAX, Mail},
     serving::Serving,
-    worker::{Phase, Shared, WorkerThread, spawn},
+    worker::{Phase, Retained, Shared, WorkerThread, spawn},
 };
 
 /// How long workers may take to close what is left once the grace is over.
@@ -75,23 +76,11 @@ impl Broker {
         if workers_wanted > WORKERS_MAX {
             return Err(BrokerError::TooManyWorkers { workers: workers_wanted });
         }
-        let setup = endpoint::EndpointSetup::new(&config)?;
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
-        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
-            sockets.iter().map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
-        let shared = Arc::new(Shared {
-            limits: Arc::new(config.limits.clone()),
-            rights: Arc::new(config.rights.clone()),
-            admission: Arc::default(),
-            serving: Serving::new(&config)?,
-            mailboxes,
-            epoch: AtomicU64::new(0),
-            started: Instant::now(),
-            first_session: first_session(),
-            config,
-        });
+        let (shared, receivers) = shared(config, sockets.len(), first_session())?;
+        let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
@@ -161,6 +150,29 @@ impl Broker {
             }
         }
     }
+}
+
+/// What the workers share, and each worker's end of its mailbox. Fails when TLS cannot be set up.
+pub(crate) fn shared(
+    config: BrokerConfig,
+    workers: usize,
+    first_session: u64,
+) -> Result<(Arc<Shared>, Vec<mpsc::Receiver<Mail>>), EndpointError> {
+    let (mailboxes, receivers) = (0..workers).map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
+    let shared = Shared {
+        limits: Arc::new(config.limits.clone()),
+        rights: Arc::new(config.rights.clone()),
+        admission: Arc::default(),
+        serving: Serving::new(&config)?,
+        publishers: DashMap::new(),
+        retained: Retained::new(config.retained, workers),
+        mailboxes,
+        epoch: AtomicU64::new(0),
+        started: Instant::now(),
+        first_session,
+        config,
+    };
+    Ok((Arc::new(shared), receivers))
 }
 
 /// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round

@@ -12,10 +12,12 @@ use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportCo
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use crate::{BrokerConfig, BrokerTls, TlsError};
+use crate::{BrokerConfig, BrokerTls, TlsError, serving::Serving};
 
 /// Receive and send buffer asked of the system per socket; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+/// Datagrams from clients are ignored; but quinn sends none where it may receive none.
+const DATAGRAM_RECEIVE_BYTES: usize = 1200;
 /// Round-trip time assumed before the first measurement; quinn's 333 ms is for the open internet.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
 
@@ -90,9 +92,9 @@ pub(crate) struct EndpointSetup {
 
 impl EndpointSetup {
     /// The same for all workers: a client's packets may reach another one after a restart.
-    pub(crate) fn new(config: &BrokerConfig) -> Result<Self, EndpointError> {
+    pub(crate) fn new(config: &BrokerConfig, serving: &Serving) -> Self {
         let secret = config.reset_secret.clone().unwrap_or_else(|| config.tls.reset_secret());
-        Ok(Self { endpoint: secret.endpoint_config(), server: server_config(config, &config.tls)? })
+        Self { endpoint: secret.endpoint_config(), server: (*serving.server_config()).clone() }
     }
 
     /// Opens a worker's endpoint. Must be called within the worker's runtime.
@@ -115,7 +117,7 @@ pub(crate) fn server_config(config: &BrokerConfig, tls: &BrokerTls) -> Result<Se
         .datagram_send_buffer_size(config.windows.datagram_send_bytes_max as usize)
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
-        .datagram_receive_buffer_size(None);
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES));
     let mut server = ServerConfig::with_crypto(Arc::new(tls.quic_config()?));
     server
         .transport_config(Arc::new(transport))

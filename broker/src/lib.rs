@@ -16,6 +16,7 @@ mod broker;
 mod config;
 mod connection;
 mod endpoint;
+mod local;
 mod mail;
 mod metrics;
 mod serving;
@@ -30,5 +31,6 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
+pub use local::{LocalBroker, LocalGround};
 pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
 pub use zonecast_core::{OutboxLimits, Rights};

@@ -1,14 +1,16 @@
 //! From a first packet to a session: handshake, hello, admission, welcome.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
+use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, Incoming, SendStream};
 use thiserror::Error;
 use tokio::time::timeout;
+use zonecast_core::ResumePoint;
 use zonecast_protocol::{
     ClientId, PROTOCOL_VERSION, Refusal, code_label,
-    codec::{FrameError, decode_client_frame},
-    wire::{self, ErrorCode, client_frame},
+    codec::{FrameError, decode_client_frame, encode_server_frame},
+    wire::{self, ErrorCode, client_frame, server_frame},
 };
 
 use super::{
@@ -18,9 +20,9 @@ use super::{
     stream::{Cut, FrameStream},
 };
 use crate::{
-    admission::{Claim, Place},
-    session::Session,
-    worker::Worker,
+    admission::Place,
+    session::Resume,
+    worker::{Begun, Newcomer, Worker},
 };
 
 /// Longest `Hello.software` in bytes.
@@ -30,8 +32,7 @@ const SOFTWARE_BYTES_MAX: usize = 64;
 pub(super) struct Introduced {
     pub(super) connection: Connection,
     pub(super) control: (SendStream, FrameStream),
-    pub(super) session: Rc<Session>,
-    pub(super) claim: Claim,
+    pub(super) begun: Begun,
     pub(super) software: String,
 }
 
@@ -101,11 +102,13 @@ pub(super) async fn introduce(
     let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
     let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
-        Ok((hello, control)) => admit(worker, hello, address).await.map(|admitted| (admitted, control)),
+        Ok((hello, mut control)) => {
+            admit(worker, hello, address, &mut control.0).await.map(|admitted| (admitted, control))
+        }
         Err(failure) => Err(failure),
     };
     match admitted {
-        Ok(((session, claim, software), control)) => Ok(Introduced { connection, control, session, claim, software }),
+        Ok(((begun, software), control)) => Ok(Introduced { connection, control, begun, software }),
         Err(failure) => {
             failure.close(&connection);
             Err(failure)
@@ -137,19 +140,47 @@ async fn read_hello(
 async fn admit(
     worker: &Rc<Worker>,
     hello: wire::Hello,
-    address: std::net::IpAddr,
-) -> Result<(Rc<Session>, Claim, String), Failure> {
+    address: IpAddr,
+    control: &mut SendStream,
+) -> Result<(Begun, String), Failure> {
     let client = check(&hello)?;
-    let welcome = |session: &Session, source| wire::Welcome {
+    let point = ResumePoint { delivered_through: hello.delivered_through, datagrams: hello.datagrams };
+    let resume = Resume { session_id: hello.resume_session_id, point, control_through: hello.control_through };
+    let newcomer = Newcomer {
+        client,
+        incarnation: hello.incarnation,
+        address,
+        resume_window: Duration::from_millis(hello.resume_window_ms.into()),
+        resume: (hello.resume_session_id != 0).then_some(resume),
+    };
+    let begun = worker.open_session(newcomer).await?;
+    let welcome = welcome(worker, &begun, &hello.lanes);
+    let mut bytes = BytesMut::new();
+    encode_server_frame(server_frame::Frame::Welcome(welcome), &mut bytes);
+    // A failure is met by the tasks that serve the session. Nothing else is written before them.
+    let _ = control.write_all(&bytes).await;
+    Ok((begun, hello.software))
+}
+
+fn welcome(worker: &Worker, begun: &Begun, lanes: &[wire::LanePosition]) -> wire::Welcome {
+    let Begun { session, resumed, .. } = begun;
+    let rules = session.rules.borrow();
+    let standing = rules.standing();
+    let taken = |asked: &wire::LanePosition| wire::LanePosition {
+        lane: asked.lane,
+        lane_seq: standing.lane_taken_through(asked.lane),
+    };
+    wire::Welcome {
         protocol_version: PROTOCOL_VERSION,
         session_id: session.id.get(),
-        source,
+        source: rules.source(),
+        resumed: *resumed,
+        lanes: if *resumed { lanes.iter().map(taken).collect() } else { Vec::new() },
         limits: Some((&*worker.shared.limits).into()),
         software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..Default::default()
-    };
-    let (session, claim) = worker.open_session(client, hello.incarnation, address, welcome).await?;
-    Ok((session, claim, hello.software))
+        resume_window_ms: u32::try_from(session.resume_window.as_millis()).unwrap_or(u32::MAX),
+        last_request_id: if *resumed { standing.last_request_id() } else { 0 },
+    }
 }
 
 fn check(hello: &wire::Hello) -> Result<ClientId, Refusal> {

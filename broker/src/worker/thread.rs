@@ -1,4 +1,4 @@
-//! A worker's thread: runtime, endpoint, and the loops that accept connections and read the mailbox.
+//! A worker's life: its thread with runtime and endpoint, and the loops that accept connections and read the mailbox.
 
 use std::{
     io,
@@ -91,19 +91,24 @@ pub(crate) async fn spawn(
     Ok(WorkerThread { thread, ended, has_ended: false })
 }
 
-async fn run(
+/// Serves on an endpoint until the broker's life is over. Must be called within a `LocalSet`, be it that of a thread of
+/// its own or that of an application which embeds the broker.
+pub(crate) async fn run(
     worker: Rc<Worker>,
     endpoint: quinn::Endpoint,
     mailbox: mpsc::Receiver<Mail>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
+    let settling = tokio::task::spawn_local(Rc::clone(&worker).settle_tickets());
+    let watching = tokio::task::spawn_local(Rc::clone(&worker).watch_retained());
     let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
     worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
     if drain {
         tokio::select! {
+            biased;
             () = endpoint.wait_idle() => {}
             _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => debug!("draining was cut short"),
         }
@@ -111,8 +116,9 @@ async fn run(
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
     // The close is only queued yet: without this, clients would find out by their idle timeout.
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    accepting.abort();
-    post.abort();
+    for task in [accepting, watching, settling, post] {
+        task.abort();
+    }
 }
 
 async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {

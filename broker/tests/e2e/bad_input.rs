@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::net::UdpSocket;
 use zonecast_broker::{Broker, BrokerConfig, BrokerError, BrokerTls, ConnectionLimits, EndpointError};
 use zonecast_protocol::wire::{self, client_frame};
-use zonecast_protocol::{ALPN, AckLevel, ErrorCode, Kind, WorldName};
+use zonecast_protocol::{ALPN, ErrorCode, Kind, WorldName};
 
 use crate::knocking::first_packet;
 use crate::raw::{Authority, Peer, World, hello, zone};
@@ -47,9 +47,12 @@ async fn refused_publishes_leave_the_connection_alive(workers: usize) {
         Err(ErrorCode::InvalidArgument),
         "refusals need no ack to be asked for"
     );
-    let event = peer.event_on("users").encode_to_vec();
-    let processed = wire::Publish { ack: AckLevel::Processed.into(), event: event.into(), ..Default::default() };
-    assert_eq!(peer.publish_frame(processed).await, Err(ErrorCode::AckUnsupported));
+    for unknown in
+        [wire::Publish { ack: 3, ..Default::default() }, wire::Publish { require_match: true, ..Default::default() }]
+    {
+        let event = peer.event_on("users").encode_to_vec().into();
+        assert_eq!(peer.publish_frame(wire::Publish { event, ..unknown }).await, Err(ErrorCode::InvalidArgument));
+    }
     // Unknown fields are passed on, so an event can be long without a payload; its delivery must still fit a frame.
     let mut padded = peer.event_on("users").encode_to_vec();
     padded.extend([0xa2, 0x06, 0xe0, 0xff, 0x43]);

@@ -10,8 +10,10 @@ mod lifecycle;
 mod operations;
 mod raw;
 mod relay;
+mod reliability;
 mod reload;
 mod restart;
+mod resume;
 mod routing;
 mod zones;
 
