@@ -6,7 +6,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
 };
-use zonecast_protocol::Limits;
+use zonecast_protocol::{AckLevel, Limits};
 
 use crate::{
     config::ClientConfig,
@@ -51,6 +51,10 @@ pub struct ClientStats {
     pub unclaimed: u64,
     /// Publishes refused by the broker, whether an acknowledgement was asked for or not.
     pub refused: u64,
+    /// Connections on which the session before went on.
+    pub resumed: u64,
+    /// Events among those received that had been received before, and were not handed on again.
+    pub duplicates: u64,
 }
 
 impl Client {
@@ -113,6 +117,8 @@ impl Client {
             undecodable: counters.undecodable.load(Relaxed),
             unclaimed: counters.unclaimed.load(Relaxed),
             refused: counters.refused.load(Relaxed),
+            resumed: counters.resumed.load(Relaxed),
+            duplicates: counters.duplicates.load(Relaxed),
         }
     }
 
@@ -153,9 +159,9 @@ impl Client {
     /// Queues an event on its lane and returns its name, without waiting for the broker.
     ///
     /// Waits while the lane has no room: while the connection is away, or the broker or a receiver holds the lane back.
-    /// Events of one lane that one task publishes go out in that order. An event that is written when the connection
-    /// breaks may be lost; one that is still queued goes out on the next connection. Should the broker refuse it, that
-    /// shows at [`refusals`](Self::refusals).
+    /// Events of one lane that one task publishes go out in that order. An event of class reliable or state is kept until
+    /// the broker has routed it, and sent again after a lost connection; one of class transient that is on its way when
+    /// the connection breaks is lost. Should the broker refuse it, that shows at [`refusals`](Self::refusals).
     ///
     /// Do not wait for it in the loop that reads a subscription: two servers that answer each other's events there can
     /// come to wait for each other, and the broker ends both as too slow. Publish from another task, or use
@@ -177,11 +183,14 @@ impl Client {
 
     /// Publishes an event and waits until the broker has routed it to all whom it concerns.
     ///
+    /// The event is kept and, after a lost connection, sent again until the broker has answered, for as long as that
+    /// takes. What is routed is lost if the broker's process dies before it has left it, or the receiver does.
+    ///
     /// # Errors
-    /// As [`publish`](Self::publish), and [`PublishError::Refused`] by the broker, or
-    /// [`PublishError::ConnectionLost`] before the answer: then it may or may not have been routed.
+    /// As [`publish`](Self::publish), and [`PublishError::Refused`] by the broker. Of class transient, which is not sent
+    /// twice, also [`PublishError::ConnectionLost`]: then it may or may not have been routed.
     pub async fn publish_acked(&self, publish: Publish<'_>) -> Result<Receipt, PublishError> {
-        self.handle.publish_with_ack(&publish).await?.await
+        self.publish_with_ack(publish).await?.await
     }
 
     /// As [`publish_acked`](Self::publish_acked) in two steps: returns when the event is queued, so that many
@@ -190,7 +199,30 @@ impl Client {
     /// # Errors
     /// As [`publish`](Self::publish); what the broker says comes with the receipt.
     pub async fn publish_with_ack(&self, publish: Publish<'_>) -> Result<PendingReceipt, PublishError> {
-        self.handle.publish_with_ack(&publish).await
+        self.handle.publish_with_ack(&publish, AckLevel::Routed).await
+    }
+
+    /// Publishes an event of class reliable and waits until everyone whom it concerns has processed it: each session
+    /// that it was routed to has said so after its application was done ([`Event::done`]).
+    ///
+    /// A success is never false, whatever connection or broker breaks on the way. An error says why it is not known that
+    /// all have processed it; some may have. A success with [`matched`](Receipt::matched) 0 says that there was nobody;
+    /// [`Publish::require_match`] makes that an error.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); [`PublishError::Refused`] by the broker; [`PublishError::Unprocessed`] when a
+    /// receiver was lost or rejected it; [`PublishError::Expired`] when it took longer than
+    /// [`Publish::expires_in`], at the latest 5 s after that also without a broker.
+    pub async fn publish_processed(&self, publish: Publish<'_>) -> Result<Receipt, PublishError> {
+        self.publish_with_processed_ack(publish).await?.await
+    }
+
+    /// As [`publish_processed`](Self::publish_processed) in two steps, as [`publish_with_ack`](Self::publish_with_ack).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish); what the broker says comes with the receipt.
+    pub async fn publish_with_processed_ack(&self, publish: Publish<'_>) -> Result<PendingReceipt, PublishError> {
+        self.handle.publish_with_ack(&publish, AckLevel::Processed).await
     }
 
     /// Refusals of publishes without acknowledgement, from now on. Also logged, and counted in [`ClientStats::refused`].

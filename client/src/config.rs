@@ -38,6 +38,7 @@ pub struct ClientConfig {
     transport: TransportOptions,
     timing: Timing,
     queues: Queues,
+    resume_window: Duration,
 }
 
 /// A secret, which must not be seen in a log.
@@ -58,6 +59,7 @@ pub(crate) struct Timing {
     pub(crate) publish_timeout: Option<Duration>,
     pub(crate) backoff_base: Duration,
     pub(crate) backoff_cap: Duration,
+    pub(crate) resend_hold_off: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +82,9 @@ pub struct TransportOptions {
     pub stream_receive_window_bytes: u32,
     /// Bytes that may be on their way to this client in all. Default: 8 MiB.
     pub receive_window_bytes: u32,
+    /// Bytes of datagrams (events of class transient) that wait to be read; then the oldest are dropped, and shown as a
+    /// gap. 0: the broker sends none. Default: 1 MiB.
+    pub datagram_receive_buffer_bytes: usize,
     /// Bytes of publishes that may be sent without the broker having confirmed their arrival. Default: 8 MiB.
     pub send_window_bytes: u64,
     /// Bytes that are sent at once on a new connection, before congestion control knows better. Default: 14,720.
@@ -97,6 +102,7 @@ impl Default for TransportOptions {
             idle_timeout: Duration::from_secs(10),
             stream_receive_window_bytes: 4 << 20,
             receive_window_bytes: 8 << 20,
+            datagram_receive_buffer_bytes: 1 << 20,
             send_window_bytes: 8 << 20,
             initial_window_bytes: 14_720,
             socket_buffer_bytes: 2 << 20,
@@ -121,7 +127,7 @@ impl TransportOptions {
             // The broker opens one stream, for deliveries, and no other.
             .max_concurrent_uni_streams(1_u32.into())
             .max_concurrent_bidi_streams(0_u32.into())
-            .datagram_receive_buffer_size(None);
+            .datagram_receive_buffer_size(Some(self.datagram_receive_buffer_bytes).filter(|bytes| *bytes > 0));
         config
     }
 }
@@ -146,15 +152,18 @@ impl ClientConfig {
                 publish_timeout: None,
                 backoff_base: Duration::from_millis(50),
                 backoff_cap: Duration::from_secs(5),
+                resend_hold_off: Duration::from_millis(500),
             },
             queues: Queues {
                 deliveries: MailboxBounds { items_max: 1024, bytes_max: 16 << 20 },
-                lane_bytes_max: 1 << 20,
+                lane_bytes_max: 4 << 20,
             },
+            resume_window: Duration::from_secs(30),
         }
     }
 
-    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn.
+    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn, and
+    /// after a lost connection the one that was connected first.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -180,6 +189,9 @@ impl ClientConfig {
 
     /// Which run of this client this is, at least 1; of two live runs the greater wins. Default: the time of
     /// [`Client::connect`](crate::Client::connect) in microseconds since 1970.
+    ///
+    /// Give each run another, greater number: events are recognised by it, so those of a second run under the same
+    /// number would be taken for duplicates of the first one's.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);
         self
@@ -237,6 +249,21 @@ impl ClientConfig {
         self
     }
 
+    /// How long the broker is to keep the session when the connection is lost, so that it goes on where it stood on the
+    /// next connection: zones and topics stay in force, and what is published in the meantime is kept for the client.
+    /// The broker may grant less. Zero turns it off; up to 49 days. Default: 30 s.
+    pub fn resume_window(mut self, window: Duration) -> Self {
+        self.resume_window = window;
+        self
+    }
+
+    /// How long publishes that may have been sent before wait on a new session, so that their receivers are back before
+    /// them. Default: 500 ms.
+    pub fn resend_hold_off(mut self, hold_off: Duration) -> Self {
+        self.timing.resend_hold_off = hold_off;
+        self
+    }
+
     /// Most items that wait for each subscription's reader (it may hold as many again). Default: 1024, at least 1.
     pub fn delivery_queue_items_max(mut self, items_max: usize) -> Self {
         self.queues.deliveries.items_max = items_max.max(1);
@@ -250,7 +277,8 @@ impl ClientConfig {
         self
     }
 
-    /// Most bytes of publishes that wait on each lane; a single one is taken whatever its size. Default: 1 MiB.
+    /// Most bytes of publishes that wait on each lane, to be sent or, unless they are transient, to be answered; a single
+    /// one is taken whatever its size. Default: 4 MiB.
     pub fn lane_queue_bytes_max(mut self, bytes_max: u32) -> Self {
         self.queues.lane_bytes_max = bytes_max.max(1);
         self
@@ -281,6 +309,7 @@ impl ClientConfig {
             quic,
             timing: self.timing,
             queues: self.queues,
+            resume_window: self.resume_window,
         })
     }
 }
@@ -341,6 +370,7 @@ pub(crate) struct Settings {
     pub(crate) quic: quinn::ClientConfig,
     pub(crate) timing: Timing,
     pub(crate) queues: Queues,
+    pub(crate) resume_window: Duration,
 }
 
 #[cfg(test)]

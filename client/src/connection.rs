@@ -15,7 +15,9 @@ use crate::{
 
 mod delivery;
 mod dial;
+mod dispatch;
 mod driver;
+mod effects;
 mod lane;
 mod live;
 

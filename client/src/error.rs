@@ -194,7 +194,15 @@ pub enum PublishError {
     /// The broker refused it; it reached nobody.
     #[error("the broker refused the event: {0}")]
     Refused(Refusal),
-    /// The connection was lost before the answer came: the event may or may not have been routed.
+    /// Not all whom it concerns have processed it: a receiver was lost ([`ErrorCode::SessionLost`]) or rejected it
+    /// ([`ErrorCode::Poison`]). Others may have processed it.
+    #[error("the event was not processed by all: {0}")]
+    Unprocessed(Refusal),
+    /// Not all whom it concerns have said in time that they processed it. They may have, or may still.
+    #[error("not everyone has processed the event in time; some may have")]
+    Expired,
+    /// The connection was lost before the answer came, and the event is of class transient, which is not sent twice: it
+    /// may or may not have been routed.
     #[error("the connection was lost before the answer; the event may or may not have been routed")]
     ConnectionLost,
     /// Not sent: the lane had no room for as long as `ClientConfig::publish_timeout` permits.
@@ -215,12 +223,23 @@ pub enum PublishError {
 }
 
 impl PublishError {
+    /// From the broker's refusal.
+    pub(crate) fn from_refusal(refusal: Refusal) -> Self {
+        match refusal.code {
+            ErrorCode::SessionLost | ErrorCode::Poison => Self::Unprocessed(refusal),
+            ErrorCode::Expired => Self::Expired,
+            _ => Self::Refused(refusal),
+        }
+    }
+
     /// The variant's name, for metric labels.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid",
             Self::Refused(_) => "refused",
+            Self::Unprocessed(_) => "unprocessed",
+            Self::Expired => "expired",
             Self::ConnectionLost => "connection_lost",
             Self::TimedOut { .. } => "timed_out",
             Self::LaneFull => "lane_full",

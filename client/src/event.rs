@@ -1,9 +1,11 @@
 //! A received event.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use zonecast_protocol::{Circle, DeliveryClass, EventView, Refusal, Target};
+
+use crate::intake::Part;
 
 /// The name of an event, once and for all: who published it, on which lane, as which of that lane's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,6 +71,8 @@ pub struct Event {
     reply_to: Span,
     traceparent: Span,
     payload: Span,
+    /// What the subscription that received it owes its publisher.
+    part: Option<Arc<Part>>,
 }
 
 impl Event {
@@ -92,8 +96,50 @@ impl Event {
         let (kind, key, reply_to) = (span(view.kind), span(view.key), span(view.reply_to));
         let (traceparent, payload) = (span(view.traceparent), Span::of(view.payload, &raw));
         let (source, lane_seq, published_at_us) = (view.source, view.lane_seq, view.published_at_us);
-        let class = view.class;
-        Ok(Self { raw, aim, source, lane, lane_seq, published_at_us, class, kind, key, reply_to, traceparent, payload })
+        let (class, part) = (view.class, None);
+        Ok(Self {
+            raw,
+            aim,
+            source,
+            lane,
+            lane_seq,
+            published_at_us,
+            class,
+            kind,
+            key,
+            reply_to,
+            traceparent,
+            payload,
+            part,
+        })
+    }
+
+    /// The same event as one subscription receives it whose publisher waits.
+    pub(crate) fn with_part(&self, part: Part) -> Self {
+        Self { part: Some(Arc::new(part)), ..self.clone() }
+    }
+
+    pub(crate) fn part(&self) -> Option<&Arc<Part>> {
+        self.part.as_ref()
+    }
+
+    /// Says that this subscription's work on the event is done, if its publisher waits for that
+    /// ([`Client::publish_processed`](crate::Client::publish_processed)). Saying it again, or of other events, does
+    /// nothing.
+    ///
+    /// A subscription says it by itself when it is asked for its next item, unless it was made
+    /// [`explicit`](crate::ZoneSubscription::explicit). When the last clone of an event is dropped and it was not said, the event is rejected:
+    /// its publisher learns that it was not processed.
+    pub fn done(&self) {
+        if let Some(part) = &self.part {
+            part.done();
+        }
+    }
+
+    /// Whether the publisher waits until the event is processed.
+    #[must_use]
+    pub fn awaits_processing(&self) -> bool {
+        self.part.is_some()
     }
 
     fn text(&self, span: Span) -> &str {

@@ -1,14 +1,15 @@
 //! What the handles of a client and its driver share.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
+    fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
-use tokio::sync::{Notify, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 use zonecast_protocol::{ClientId, Limits, source_of};
 
 use crate::{
@@ -16,7 +17,9 @@ use crate::{
     connection::{Command, Token},
     error::{LinkError, PublishError},
     event::Event,
-    lanes::LaneQueue,
+    intake::Intake,
+    lanes::{Freed, LaneQueue},
+    publish::flag_resent,
     publisher::{Receipt, RefusedPublish},
     routes::Routes,
     session::{Operation, OperationError},
@@ -44,10 +47,40 @@ pub(crate) struct Lane {
     pub(crate) work: Notify,
 }
 
+impl Lane {
+    /// Sets free what belonged to a frame, and returns who waits for its answer.
+    pub(crate) fn free(&self, freed: Option<Freed<AckToken>>) -> Option<AckToken> {
+        let freed = freed?;
+        self.room.add_permits(freed.room as usize);
+        if freed.wake {
+            self.work.notify_one();
+        }
+        freed.token
+    }
+
+    /// The broker has answered a publish. Who waits for it.
+    pub(crate) fn answered(&self, lane_seq: u64) -> Option<AckToken> {
+        let freed = locked(&self.queue).answered(lane_seq);
+        self.free(freed)
+    }
+
+    /// Nobody wants a publish to be sent any longer.
+    pub(crate) fn give_up(&self, lane_seq: u64) {
+        let freed = locked(&self.queue).give_up(lane_seq);
+        self.free(freed);
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
 /// Requests whose reply is awaited.
 #[derive(Default)]
 pub(crate) struct Inbox {
-    pub(crate) awaited: Mutex<HashMap<u64, oneshot::Sender<Event>>>,
+    pub(crate) awaited: Mutex<BTreeMap<u64, oneshot::Sender<Event>>>,
     pub(crate) last_number: AtomicU64,
 }
 
@@ -59,6 +92,8 @@ pub(crate) struct Counters {
     pub(crate) missing: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) connections: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) duplicates: AtomicU64,
 }
 
 pub(crate) struct Shared {
@@ -68,6 +103,7 @@ pub(crate) struct Shared {
     limits: RwLock<Limits>,
     lanes: Box<[OnceLock<Arc<Lane>>]>,
     pub(crate) routes: Routes,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) inbox: Inbox,
     pub(crate) states: watch::Sender<ConnectionState>,
     refusals: Mutex<Option<broadcast::Sender<RefusedPublish>>>,
@@ -89,6 +125,7 @@ impl Shared {
             limits: RwLock::new(Limits::default()),
             lanes: (0..LANES).map(|_| OnceLock::new()).collect(),
             routes: Routes::default(),
+            intake: Arc::new(Intake::new()),
             inbox: Inbox::default(),
             states: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
             refusals: Mutex::new(Some(broadcast::Sender::new(REFUSALS_MAX))),
@@ -118,7 +155,7 @@ impl Shared {
             opened = true;
             Arc::new(Lane {
                 number,
-                queue: Mutex::new(LaneQueue::new()),
+                queue: Mutex::new(LaneQueue::new(flag_resent)),
                 room: Semaphore::new(self.queues.lane_bytes_max as usize),
                 work: Notify::new(),
             })
@@ -162,9 +199,19 @@ pub(crate) struct Handle {
     /// Bounds the commands that wait: all but those that a drop sends, of which there is one per subscription.
     operations: Arc<Semaphore>,
     pub(crate) publish_timeout: Option<std::time::Duration>,
-    /// Filled when the topics for replies are subscribed.
-    pub(crate) inbox_ready: OnceCell<()>,
+    /// Whether the topics for replies are subscribed. Locked while that is awaited, and not lost with who awaits it.
+    pub(crate) inbox_state: AsyncMutex<InboxState>,
     last_topic_id: AtomicU32,
+}
+
+/// The reading end of an operation's answer.
+pub(crate) type OperationAnswer = oneshot::Receiver<Result<u64, OperationError>>;
+
+/// How far the subscription of the topics for replies has come.
+pub(crate) enum InboxState {
+    NotAsked,
+    Asked(OperationAnswer),
+    Ready,
 }
 
 /// Why an operation came to nothing.
@@ -180,7 +227,7 @@ impl Handle {
             commands,
             operations: Arc::new(Semaphore::new(OPERATIONS_MAX)),
             publish_timeout: settings.timing.publish_timeout,
-            inbox_ready: OnceCell::new(),
+            inbox_state: AsyncMutex::new(InboxState::NotAsked),
             last_topic_id: AtomicU32::new(0),
         }
     }
@@ -193,12 +240,22 @@ impl Handle {
         operation: Operation,
         alive: Option<Arc<AtomicBool>>,
     ) -> Result<u64, OperateError> {
+        let answer = self.ask(operation, alive).await?;
+        answer.await.map_err(|_| OperateError::Closed)?.map_err(OperateError::Operation)
+    }
+
+    /// As [`operate`](Self::operate), without waiting for the answer.
+    pub(crate) async fn ask(
+        &self,
+        operation: Operation,
+        alive: Option<Arc<AtomicBool>>,
+    ) -> Result<OperationAnswer, OperateError> {
         let permit = self.operations.clone().acquire_owned().await.map_err(|_| OperateError::Closed)?;
         let (reply, answer) = oneshot::channel();
         let token = Token { reply, _permit: permit };
         let command = Command::Operate { operation, token: Some(token), alive };
         self.commands.send(command).map_err(|_| OperateError::Closed)?;
-        answer.await.map_err(|_| OperateError::Closed)?.map_err(OperateError::Operation)
+        Ok(answer)
     }
 
     /// Has an operation carried out whose answer nobody awaits.

@@ -2,7 +2,7 @@
 
 use zonecast_protocol::{GeometryError, Zone, wire};
 
-use crate::{event::Event, mailbox::Weigh};
+use crate::{event::Event, feed::Item, mailbox::Weigh};
 
 /// A zone as a client subscribes to it: a number of the client's own, where it lies, and what it hears of.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +73,8 @@ pub enum GapReason {
     SlowConsumer,
     /// The broker no longer kept them.
     Evicted,
+    /// Transient events that were on their way when a connection was lost, or that the network dropped.
+    Lost,
     /// This version of the library cannot read the event.
     Undecodable,
 }
@@ -82,6 +84,7 @@ impl From<i32> for GapReason {
         match wire::GapReason::try_from(reason) {
             Ok(wire::GapReason::SlowConsumer) => Self::SlowConsumer,
             Ok(wire::GapReason::Evicted) => Self::Evicted,
+            Ok(wire::GapReason::Lost) => Self::Lost,
             _ => Self::NotStated,
         }
     }
@@ -113,7 +116,11 @@ pub enum ZoneItem {
         /// Why.
         reason: GapReason,
     },
-    /// The connection was lost and made again. What was published in between did not arrive.
+    /// The connection was lost, and the broker has not kept the session: another broker was found, or the same one after
+    /// a restart or too late. Events that were published in between may be missing.
+    ///
+    /// A connection that is made again in time, to the same broker, shows nothing: everything goes on behind the last
+    /// item.
     Interrupted,
 }
 
@@ -161,6 +168,26 @@ impl TopicItem {
     #[must_use]
     pub fn into_event(self) -> Option<Event> {
         if let Self::Event(event) = self { Some(event) } else { None }
+    }
+}
+
+impl Item for ZoneItem {
+    fn as_event(&self) -> Option<&Event> {
+        self.event()
+    }
+
+    fn into_event(self) -> Option<Event> {
+        self.into_event()
+    }
+}
+
+impl Item for TopicItem {
+    fn as_event(&self) -> Option<&Event> {
+        self.event()
+    }
+
+    fn into_event(self) -> Option<Event> {
+        self.into_event()
     }
 }
 

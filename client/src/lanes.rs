@@ -1,4 +1,4 @@
-//! The queue of one lane: publishes on their way to the stream, and acknowledgements on their way back.
+//! The queue of one lane: publishes on their way to the stream, and kept until the broker has answered them.
 //!
 //! Pure: no runtime, no clock, no socket. The caller brings the lock, waits for room, and writes the chunks.
 
@@ -6,33 +6,68 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// A queue of encoded frames, numbered from 1, and of the tokens of those whose answer is awaited.
+mod retained;
+
+use retained::{Frame, Retained};
+
+/// Most numbers by which a frame that is sent may lie beyond the first unanswered one of its lane.
+///
+/// Receivers know twice as many numbers apart, so a frame that is sent again is always recognised.
+const UNANSWERED_SPAN_MAX: u64 = 8192;
+
+/// For how long a frame is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Until it is written: nobody answers it.
+    UntilWritten,
+    /// Until it is answered, which happens in the order of the lane.
+    UntilRouted,
+    /// As `UntilRouted`, but it may not reach anyone twice: when it is not known whether the broker has taken it, it is
+    /// given up.
+    UntilRoutedOnce,
+    /// Until it is answered, at any time.
+    UntilProcessed,
+}
+
+/// A queue of encoded frames, numbered from 1, with the tokens of those whose answer somebody awaits.
 ///
 /// Calling contract: [`push`](Self::push) at any time; one writer alternates [`next_chunk`](Self::next_chunk) and, until
-/// the chunk is used up, [`wrote`](Self::wrote); [`connection_lost`](Self::connection_lost) when no writer is at work.
+/// the chunk is used up, [`wrote`](Self::wrote); [`connection_lost`](Self::connection_lost) when no writer is at work,
+/// and [`reconnected`](Self::reconnected) before the next one starts.
 pub(crate) struct LaneQueue<T> {
     /// Frames that no chunk was made of yet.
     waiting: BytesMut,
+    /// One mark for each frame of `waiting`; their numbers follow each other.
+    marks: VecDeque<Mark<T>>,
+    /// Frames that were in a chunk, on this connection or an earlier one, and have no answer.
+    retained: Retained<T>,
     /// The unwritten rest of the current chunk.
     chunk: Bytes,
-    /// One mark for each frame of `chunk` and `waiting`, in order.
-    marks: VecDeque<Mark>,
-    /// Bytes of the first marked frame that are written already.
+    /// The frames of `chunk`: their lengths, and the room that each gives back when it is written.
+    in_chunk: VecDeque<(usize, u32)>,
+    /// Bytes of the first frame of `in_chunk` that are written already.
     first_written_bytes: usize,
     /// The number of the last frame that was queued.
     last_seq: u64,
-    /// Who waits for the answer to which number; ascending.
-    awaited: VecDeque<(u64, T)>,
+    /// As `UNANSWERED_SPAN_MAX`; less in tests.
+    span_max: u64,
+    /// Frames that may have been sent before wait until receivers are back.
+    held: bool,
     paused: bool,
     finishing: bool,
     ended: bool,
     writer_idle: bool,
 }
 
-struct Mark {
+struct Mark<T> {
+    seq: u64,
     frame_bytes: usize,
-    /// What the frame takes of the queue's room, given back when it is written.
+    /// What the frame takes of the queue's room.
     room: u32,
+    keep: Keep,
+    token: Option<T>,
+    /// Nobody wants it to be sent any more.
+    given_up: bool,
 }
 
 /// What the writer does next.
@@ -50,23 +85,39 @@ pub(crate) enum Next {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct LaneEnded;
 
-/// What a lost connection leaves behind.
-pub(crate) struct Lost<T> {
+/// What the end of a frame sets free.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Freed<T> {
+    /// Who waits for the answer.
+    pub(crate) token: Option<T>,
+    pub(crate) room: u32,
+    /// Whether the writer must be woken.
+    pub(crate) wake: bool,
+}
+
+/// What a new connection finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reconnected<T> {
     /// Who waits for answers that will not come.
     pub(crate) in_doubt: Vec<T>,
-    /// Room that a frame gave back which was cut off in the middle.
     pub(crate) room: u32,
+    /// Whether the lane waits for [`LaneQueue::release`].
+    pub(crate) held: bool,
 }
 
 impl<T> LaneQueue<T> {
-    pub(crate) fn new() -> Self {
+    /// `flag_resent` turns a frame into one that says that it may have been sent before.
+    pub(crate) fn new(flag_resent: fn(&Bytes) -> Bytes) -> Self {
         Self {
             waiting: BytesMut::new(),
-            chunk: Bytes::new(),
             marks: VecDeque::new(),
+            retained: Retained::new(flag_resent),
+            chunk: Bytes::new(),
+            in_chunk: VecDeque::new(),
             first_written_bytes: 0,
             last_seq: 0,
-            awaited: VecDeque::new(),
+            span_max: UNANSWERED_SPAN_MAX,
+            held: false,
             paused: false,
             finishing: false,
             ended: false,
@@ -80,6 +131,7 @@ impl<T> LaneQueue<T> {
     pub(crate) fn push(
         &mut self,
         room: u32,
+        keep: Keep,
         token: Option<T>,
         encode: impl FnOnce(u64, &mut BytesMut),
     ) -> Result<(u64, bool), LaneEnded> {
@@ -87,84 +139,148 @@ impl<T> LaneQueue<T> {
             return Err(LaneEnded);
         }
         self.last_seq += 1;
-        let before = self.waiting.len();
-        encode(self.last_seq, &mut self.waiting);
-        self.marks.push_back(Mark { frame_bytes: self.waiting.len() - before, room });
-        if let Some(token) = token {
-            self.awaited.push_back((self.last_seq, token));
-        }
-        Ok((self.last_seq, std::mem::take(&mut self.writer_idle)))
+        let (seq, before) = (self.last_seq, self.waiting.len());
+        encode(seq, &mut self.waiting);
+        let frame_bytes = self.waiting.len() - before;
+        self.marks.push_back(Mark { seq, frame_bytes, room, keep, token, given_up: false });
+        Ok((seq, std::mem::take(&mut self.writer_idle)))
     }
 
-    /// Whole frames, as many as fit in `chunk_bytes_max`, at least one.
+    /// Whole frames, as many as fit in `chunk_bytes_max`, at least one: first those that are sent again.
     pub(crate) fn next_chunk(&mut self, chunk_bytes_max: usize) -> Next {
         if self.chunk.is_empty() {
-            if self.finishing && (self.marks.is_empty() || self.paused) {
+            self.skip_given_up();
+            let done = self.marks.is_empty() && self.retained.all_sent();
+            if self.finishing && (done || self.paused) {
                 return Next::Finish;
             }
-            if self.marks.is_empty() || self.paused {
+            if !self.paused && !self.held {
+                self.chunk = match self.retained.resend(chunk_bytes_max, &mut self.in_chunk) {
+                    again if !again.is_empty() => again,
+                    _ => self.cut_chunk(chunk_bytes_max),
+                };
+            }
+            if self.chunk.is_empty() {
                 self.writer_idle = true;
                 return Next::Idle;
             }
-            self.chunk = self.cut_chunk(chunk_bytes_max);
         }
         Next::Chunk(self.chunk.clone())
     }
 
+    fn skip_given_up(&mut self) {
+        while self.marks.front().is_some_and(|mark| mark.given_up)
+            && let Some(mark) = self.marks.pop_front()
+        {
+            self.waiting.advance(mark.frame_bytes);
+        }
+    }
+
     fn cut_chunk(&mut self, chunk_bytes_max: usize) -> Bytes {
-        let mut chunk_bytes = 0;
+        let mut first_unanswered = self.retained.first_seq();
+        let (mut chunk_bytes, mut count) = (0, 0);
         for mark in &self.marks {
-            if chunk_bytes > 0 && chunk_bytes + mark.frame_bytes > chunk_bytes_max {
+            let far = first_unanswered.is_some_and(|first| mark.seq > first + self.span_max);
+            if far || mark.given_up || chunk_bytes > 0 && chunk_bytes + mark.frame_bytes > chunk_bytes_max {
                 break;
             }
+            if mark.keep != Keep::UntilWritten {
+                first_unanswered = first_unanswered.or(Some(mark.seq));
+            }
             chunk_bytes += mark.frame_bytes;
+            count += 1;
         }
-        self.waiting.split_to(chunk_bytes.min(self.waiting.len())).freeze()
+        let chunk = self.waiting.split_to(chunk_bytes).freeze();
+        let mut start = 0;
+        for mark in self.marks.drain(..count) {
+            let end = start + mark.frame_bytes;
+            let Mark { seq, room, keep, token, .. } = mark;
+            match keep {
+                Keep::UntilWritten => self.in_chunk.push_back((mark.frame_bytes, room)),
+                _ => {
+                    self.in_chunk.push_back((mark.frame_bytes, 0));
+                    let bytes = match keep {
+                        // Its neighbours may be answered long before, and must not be kept with it.
+                        Keep::UntilProcessed => Bytes::copy_from_slice(&chunk[start..end]),
+                        _ => chunk.slice(start..end),
+                    };
+                    let once = keep == Keep::UntilRoutedOnce;
+                    self.retained.push_sent(seq, Frame { bytes, room, token, once });
+                }
+            }
+            start = end;
+        }
+        chunk
     }
 
     /// So many bytes of the chunk are in the stream. Returns the room that this gives back.
     pub(crate) fn wrote(&mut self, bytes: usize) -> u32 {
         self.chunk.advance(bytes.min(self.chunk.len()));
         self.first_written_bytes += bytes;
-        let mut room = 0;
-        while let Some(mark) = self.marks.front()
-            && self.first_written_bytes >= mark.frame_bytes
+        let mut freed = 0;
+        while let Some((frame_bytes, room)) = self.in_chunk.front()
+            && self.first_written_bytes >= *frame_bytes
         {
-            self.first_written_bytes -= mark.frame_bytes;
-            room += mark.room;
-            self.marks.pop_front();
+            self.first_written_bytes -= frame_bytes;
+            freed += room;
+            self.in_chunk.pop_front();
         }
-        room
+        freed
     }
 
-    /// Takes the token of an answered publish; `None` when nobody waits for that answer.
-    pub(crate) fn answered(&mut self, lane_seq: u64) -> Option<T> {
-        let place = self.awaited.binary_search_by_key(&lane_seq, |(seq, _)| *seq).ok()?;
-        self.awaited.remove(place).map(|(_, token)| token)
+    /// The broker has answered, and the frame need not be kept any longer; `None` when it is not kept.
+    pub(crate) fn answered(&mut self, lane_seq: u64) -> Option<Freed<T>> {
+        let (token, room) = self.retained.remove(lane_seq)?;
+        Some(Freed { token, room, wake: std::mem::take(&mut self.writer_idle) })
     }
 
-    /// The connection is gone: what was written, wholly or in part, is in doubt; the rest waits for the next one.
-    pub(crate) fn connection_lost(&mut self) -> Lost<T> {
-        let mut room = 0;
-        if self.first_written_bytes > 0
-            && let Some(mark) = self.marks.pop_front()
-        {
-            // Its beginning went into a stream that is gone, so the whole of it counts as sent.
-            self.chunk.advance((mark.frame_bytes - self.first_written_bytes).min(self.chunk.len()));
-            room = mark.room;
-            self.first_written_bytes = 0;
+    /// Nobody awaits the answer any longer, and the frame need not be sent (again).
+    pub(crate) fn give_up(&mut self, lane_seq: u64) -> Option<Freed<T>> {
+        if let Some(freed) = self.answered(lane_seq) {
+            return Some(freed);
         }
-        if !self.chunk.is_empty() {
-            let mut waiting = BytesMut::with_capacity(self.chunk.len() + self.waiting.len());
-            waiting.extend_from_slice(&self.chunk);
-            waiting.extend_from_slice(&self.waiting);
-            self.waiting = waiting;
-            self.chunk = Bytes::new();
-        }
+        let first = self.marks.front()?.seq;
+        let place = usize::try_from(lane_seq.checked_sub(first)?).ok()?;
+        let mark = self.marks.get_mut(place).filter(|mark| !mark.given_up)?;
+        mark.given_up = true;
+        Some(Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false })
+    }
+
+    /// The connection is gone, and with it what nobody answers and was on its way. Returns the room that this gives back.
+    pub(crate) fn connection_lost(&mut self) -> u32 {
+        self.chunk = Bytes::new();
+        self.first_written_bytes = 0;
         self.writer_idle = false;
-        let first_unsent = self.last_seq + 1 - self.marks.len() as u64;
-        let sent = self.awaited.partition_point(|(seq, _)| *seq < first_unsent);
-        Lost { in_doubt: self.awaited.drain(..sent).map(|(_, token)| token).collect(), room }
+        self.retained.rewind(0);
+        self.in_chunk.drain(..).map(|(_, room)| room).sum()
+    }
+
+    /// The number of the first frame that was sent and has no answer.
+    pub(crate) fn first_unanswered(&self) -> Option<u64> {
+        self.retained.first_seq()
+    }
+
+    /// There is a new connection. `taken` is the last number that the broker has of this lane, when its session goes on:
+    /// what lies beyond is sent again at once. Otherwise everything unanswered is, when the lane is released.
+    pub(crate) fn reconnected(&mut self, taken: Option<u64>) -> Reconnected<T> {
+        self.held = false;
+        let (mut in_doubt, mut room) = (Vec::new(), 0);
+        if let Some(taken) = taken {
+            self.retained.rewind(taken);
+        } else {
+            for frame in self.retained.remove_once() {
+                room += frame.room;
+                in_doubt.extend(frame.token);
+            }
+            self.held = self.retained.first_seq().is_some();
+        }
+        Reconnected { in_doubt, room, held: self.held }
+    }
+
+    /// What may have been sent before may be sent now. Returns whether the writer must be woken.
+    pub(crate) fn release(&mut self) -> bool {
+        self.held = false;
+        std::mem::take(&mut self.writer_idle)
     }
 
     /// Holds back what is not yet in a chunk, or lets it go on. Returns whether the writer must be woken.
@@ -179,19 +295,23 @@ impl<T> LaneQueue<T> {
         std::mem::take(&mut self.writer_idle)
     }
 
-    /// Takes no more and gives up the rest: the tokens still waiting and the number of frames never written.
+    /// Takes no more and gives up the rest: the tokens still waiting, and the number of frames that are unanswered or
+    /// unanswerable and were not wholly written on the last connection.
     pub(crate) fn end(&mut self) -> (Vec<T>, usize) {
         self.ended = true;
-        let unsent = self.marks.len();
-        self.marks.clear();
+        let waiting = self.marks.iter().filter(|mark| !mark.given_up).count();
+        let unsent = waiting + self.in_chunk.len() + self.retained.unsent();
+        let retained = self.retained.drain().filter_map(|frame| frame.token);
+        let tokens = retained.chain(self.marks.drain(..).filter_map(|mark| mark.token)).collect();
         self.waiting = BytesMut::new();
         self.chunk = Bytes::new();
-        (self.awaited.drain(..).map(|(_, token)| token).collect(), unsent)
+        self.in_chunk.clear();
+        (tokens, unsent)
     }
 
-    /// Whether an answer is awaited.
-    pub(crate) fn has_awaited(&self) -> bool {
-        !self.awaited.is_empty()
+    /// Whether something that was sent has no answer.
+    pub(crate) fn has_unanswered(&self) -> bool {
+        self.retained.first_seq().is_some()
     }
 }
 

@@ -2,17 +2,20 @@
 
 mod encode;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use zonecast_protocol::{
-    Circle, DeliveryClass, EventView, Kind, Limits, Refusal, Target, Topic, WorldName, check_state_key, wire::ErrorCode,
+    AckLevel, Circle, DeliveryClass, EventView, Kind, Limits, Refusal, Target, Topic, WorldName, check_state_key,
+    wire::ErrorCode,
 };
 
-pub(crate) use encode::Stamp;
+pub(crate) use encode::{Stamp, flag_resent};
 
 /// Most bytes of `Event.traceparent`, as the protocol states it.
 const TRACEPARENT_BYTES_MAX: usize = 64;
+/// How long a publisher waits for its event to be processed, when it does not say.
+const EXPIRES_IN_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The bytes of an event's payload: borrowed, owned or shared.
 #[derive(Debug, Clone)]
@@ -111,6 +114,8 @@ pub struct Publish<'a> {
     traceparent: Cow<'a, str>,
     payload: Payload<'a>,
     exclude_self: bool,
+    require_match: bool,
+    expires_in: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -132,6 +137,8 @@ impl<'a> Publish<'a> {
             traceparent: Cow::Borrowed(""),
             payload: Payload(PayloadBytes::Plain(Cow::Borrowed(&[]))),
             exclude_self: false,
+            require_match: false,
+            expires_in: EXPIRES_IN_DEFAULT,
         }
     }
 
@@ -202,8 +209,42 @@ impl<'a> Publish<'a> {
         self
     }
 
+    /// Refused by the broker ([`ErrorCode::NoMatch`]) when it reaches nobody. Not for [`Client::publish`] of class
+    /// transient, which gets no answer.
+    ///
+    /// [`Client::publish`]: crate::Client::publish
+    pub fn require_match(mut self) -> Self {
+        self.require_match = true;
+        self
+    }
+
+    /// For [`Client::publish_processed`](crate::Client::publish_processed): the broker gives up after so long, 1 ms to
+    /// 49 days; it may do so earlier. Default: 30 s.
+    pub fn expires_in(mut self, expires_in: Duration) -> Self {
+        self.expires_in = expires_in;
+        self
+    }
+
+    /// The acknowledgement that [`Client::publish`](crate::Client::publish) asks for.
+    pub(crate) fn least_ack(&self) -> AckLevel {
+        match self.class {
+            DeliveryClass::Transient => AckLevel::Unspecified,
+            _ => AckLevel::Routed,
+        }
+    }
+
+    /// Whether it may reach nobody twice.
+    pub(crate) fn is_at_most_once(&self) -> bool {
+        self.class == DeliveryClass::Transient
+    }
+
+    /// After which time the broker gives up.
+    pub(crate) fn expires_in_ms(&self) -> u32 {
+        u32::try_from(self.expires_in.as_millis()).unwrap_or(u32::MAX).max(1)
+    }
+
     /// Checks what the broker will check, and says the same.
-    pub(crate) fn check(&self, limits: &Limits) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, limits: &Limits, ack: AckLevel) -> Result<(), Refusal> {
         let target = match &self.aim {
             Aim::Place { world, circle } => {
                 WorldName::check(world)?;
@@ -228,6 +269,12 @@ impl<'a> Publish<'a> {
         }
         if self.traceparent.len() > TRACEPARENT_BYTES_MAX {
             return invalid("traceparent is longer than 64 bytes");
+        }
+        if self.require_match && ack == AckLevel::Unspecified {
+            return invalid("require_match needs an acknowledgement; publish with one");
+        }
+        if ack == AckLevel::Processed && matches!(self.class, DeliveryClass::State | DeliveryClass::Transient) {
+            return invalid("only events of class reliable are acknowledged when processed");
         }
         let view = EventView {
             target,

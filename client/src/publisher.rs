@@ -6,12 +6,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
     sync::{TryAcquireError, broadcast, oneshot},
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use zonecast_protocol::{AckLevel, Refusal};
 
@@ -20,9 +20,13 @@ use crate::{
     error::PublishError,
     event::EventId,
     handle::{AckToken, Handle, Lane},
+    lanes::Keep,
     publish::{Publish, Stamp},
     sync::locked,
 };
+
+/// How much later than the broker the client gives up: the answer may be on its way.
+const EXPIRY_GRACE: Duration = Duration::from_secs(5);
 
 /// The broker's answer to an acknowledged publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,14 @@ pub struct Receipt {
 pub struct PendingReceipt {
     id: EventId,
     answer: oneshot::Receiver<Result<Receipt, PublishError>>,
+    expiry: Option<Expiry>,
+}
+
+/// When to give up waiting for an event to be processed.
+#[derive(Debug)]
+struct Expiry {
+    elapsed: Pin<Box<Sleep>>,
+    lane: Arc<Lane>,
 }
 
 impl PendingReceipt {
@@ -55,7 +67,14 @@ impl Future for PendingReceipt {
     type Output = Result<Receipt, PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(Pin::new(&mut self.answer).poll(cx)).unwrap_or(Err(PublishError::Closed)))
+        if let Poll::Ready(answer) = Pin::new(&mut self.answer).poll(cx) {
+            return Poll::Ready(answer.unwrap_or(Err(PublishError::Closed)));
+        }
+        let lane_seq = self.id.lane_seq;
+        let Some(expiry) = &mut self.expiry else { return Poll::Pending };
+        ready!(expiry.elapsed.as_mut().poll(cx));
+        expiry.lane.give_up(lane_seq);
+        Poll::Ready(Err(PublishError::Expired))
     }
 }
 
@@ -117,13 +136,15 @@ pub(crate) fn now_us() -> u64 {
 impl Handle {
     /// Queues a publish, waiting for room on its lane.
     pub(crate) async fn publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
-        let (lane, room) = self.wait_for_room(publish).await?;
-        self.enqueue(lane, publish, room, None)
+        let ack = publish.least_ack();
+        let (lane, room) = self.wait_for_room(publish, ack).await?;
+        self.enqueue(lane, publish, room, ack, None)
     }
 
     /// Queues a publish if its lane has room now.
     pub(crate) fn try_publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
-        publish.check(&self.shared.limits()).map_err(PublishError::Invalid)?;
+        let ack = publish.least_ack();
+        publish.check(&self.shared.limits(), ack).map_err(PublishError::Invalid)?;
         let lane = self.lane(publish.lane)?;
         let room = self.room_of(publish);
         match lane.room.try_acquire_many(room) {
@@ -131,20 +152,28 @@ impl Handle {
             Err(TryAcquireError::NoPermits) => return Err(PublishError::LaneFull),
             Err(TryAcquireError::Closed) => return Err(PublishError::Closed),
         }
-        self.enqueue(lane, publish, room, None)
+        self.enqueue(lane, publish, room, ack, None)
     }
 
-    /// Queues a publish whose answer is awaited.
-    pub(crate) async fn publish_with_ack(&self, publish: &Publish<'_>) -> Result<PendingReceipt, PublishError> {
-        let (lane, room) = self.wait_for_room(publish).await?;
+    /// Queues a publish whose answer is awaited, at the level `Routed` or `Processed`.
+    pub(crate) async fn publish_with_ack(
+        &self,
+        publish: &Publish<'_>,
+        ack: AckLevel,
+    ) -> Result<PendingReceipt, PublishError> {
+        let (lane, room) = self.wait_for_room(publish, ack).await?;
         let (token, answer) = oneshot::channel();
-        let id = self.enqueue(lane, publish, room, Some(token))?;
-        Ok(PendingReceipt { id, answer })
+        let id = self.enqueue(lane, publish, room, ack, Some(token))?;
+        let expiry = (ack == AckLevel::Processed).then(|| {
+            let patience = Duration::from_millis(publish.expires_in_ms().into()) + EXPIRY_GRACE;
+            Expiry { elapsed: Box::pin(sleep(patience)), lane: lane.clone() }
+        });
+        Ok(PendingReceipt { id, answer, expiry })
     }
 
-    /// The permits are the queue's from here on: it gives them back when the frame is written.
-    async fn wait_for_room(&self, publish: &Publish<'_>) -> Result<(&Arc<Lane>, u32), PublishError> {
-        publish.check(&self.shared.limits()).map_err(PublishError::Invalid)?;
+    /// The permits are the queue's from here on: it gives them back when the frame need not be kept any longer.
+    async fn wait_for_room(&self, publish: &Publish<'_>, ack: AckLevel) -> Result<(&Arc<Lane>, u32), PublishError> {
+        publish.check(&self.shared.limits(), ack).map_err(PublishError::Invalid)?;
         let lane = self.lane(publish.lane)?;
         let room = self.room_of(publish);
         let acquire = lane.room.acquire_many(room);
@@ -178,12 +207,18 @@ impl Handle {
         lane: &Lane,
         publish: &Publish<'_>,
         room: u32,
+        ack: AckLevel,
         token: Option<AckToken>,
     ) -> Result<EventId, PublishError> {
         let source = self.shared.source;
         let published_at_us = if publish.wants_time() { now_us() } else { 0 };
-        let ack = if token.is_some() { AckLevel::Routed } else { AckLevel::Unspecified };
-        let queued = locked(&lane.queue).push(room, token, |lane_seq, out| {
+        let keep = match ack {
+            AckLevel::Unspecified => Keep::UntilWritten,
+            AckLevel::Routed if publish.is_at_most_once() => Keep::UntilRoutedOnce,
+            AckLevel::Routed => Keep::UntilRouted,
+            AckLevel::Processed => Keep::UntilProcessed,
+        };
+        let queued = locked(&lane.queue).push(room, keep, token, |lane_seq, out| {
             publish.encode(&Stamp { source, lane_seq, published_at_us }, ack, out);
         });
         let (lane_seq, wake) = queued.map_err(|_| PublishError::Closed)?;

@@ -9,14 +9,15 @@ use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
+use zonecast_protocol::AckLevel;
 
 use crate::{
-    error::{PublishError, RequestError},
+    error::{PublishError, RequestError, SubscribeError},
     event::Event,
-    handle::{Handle, Inbox},
+    handle::{Handle, Inbox, InboxState, OperateError},
     publish::Publish,
     sync::locked,
-    topics::subscribe_unrouted,
+    topics::{subscribed, unrouted},
 };
 
 /// What topics for replies begin with; behind it come the client's source and the request's number.
@@ -53,6 +54,23 @@ impl Drop for Awaited<'_> {
     }
 }
 
+/// Has the topics for replies subscribed, once for good. Who stops waiting leaves the answer to the next.
+async fn listen(handle: &Handle, pattern: &str) -> Result<(), SubscribeError> {
+    let mut state = handle.inbox_state.lock().await;
+    if matches!(*state, InboxState::NotAsked) {
+        let asked = handle.ask(unrouted(handle, pattern)?, None).await;
+        *state = InboxState::Asked(asked.map_err(|_| SubscribeError::Closed)?);
+    }
+    if let InboxState::Asked(answer) = &mut *state {
+        let answer = answer.await.map_err(|_| OperateError::Closed);
+        // What was refused is asked for again by the next request.
+        *state = InboxState::NotAsked;
+        subscribed(answer.and_then(|answer| answer.map_err(OperateError::Operation)))?;
+        *state = InboxState::Ready;
+    }
+    Ok(())
+}
+
 /// Publishes a request and waits for the first reply.
 pub(crate) async fn request(
     handle: &Arc<Handle>,
@@ -65,10 +83,10 @@ pub(crate) async fn request(
         let shared = &handle.shared;
         let inbox = format!("{INBOX_PREFIX}{:016x}", shared.source);
         let pattern = format!("{inbox}.>");
-        handle.inbox_ready.get_or_try_init(|| subscribe_unrouted(handle, &pattern)).await?;
+        listen(handle, &pattern).await?;
         let mut awaited = Awaited::new(&shared.inbox);
         let publish = publish.reply_to(format!("{inbox}.{}", awaited.number));
-        let mut receipt = handle.publish_with_ack(&publish).await?;
+        let mut receipt = handle.publish_with_ack(&publish, AckLevel::Routed).await?;
         let reply = &mut awaited.reply;
         let closed = |_| RequestError::Publish(PublishError::Closed);
         tokio::select! {

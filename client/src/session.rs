@@ -3,10 +3,12 @@
 //! Pure: no runtime, no clock, no socket. The driver feeds it the application's operations, the broker's frames, and
 //! the coming and going of connections; it says what to send and whom to answer by [`Effect`]s.
 //!
-//! What is **held** was confirmed by a broker and is renewed on every new connection. **Operations** change it one after
-//! the other: each is sent, and applied to what is held when its answer comes. Those that a lost connection leaves
-//! without an answer are sent again behind the renewal, in their old order, so each gets an answer of its own; only a
-//! hand-over that may have happened is given up instead, for sending it twice could be wrong.
+//! What is **held** was confirmed by a broker. **Operations** change it one after the other: each is sent, and applied to
+//! what is held when its answer comes. A session outlives its connection when the broker **resumes** it on the next one:
+//! then the requests that the broker has not taken are sent again under their old numbers, and everything else goes on.
+//! Otherwise a new session begins: what is held is **renewed**, and the operations that have no answer are sent behind
+//! that, in their old order, so each gets an answer of its own; only a hand-over that may have happened is given up
+//! instead, for sending it twice could be wrong.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,30 +18,12 @@ use zonecast_protocol::{
     wire::{self, client_frame, server_frame::Frame as ServerFrame},
 };
 
+mod operation;
 mod renewal;
 mod zone_ids;
 
+pub(crate) use operation::Operation;
 use zone_ids::ZoneIds;
-
-/// A change of what the client holds.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Operation {
-    /// Adds, moves and removes zones in one step; `replace_all` makes `upsert` the whole set.
-    ChangeZones {
-        replace_all: bool,
-        upsert: Vec<wire::Zone>,
-        remove: Vec<u32>,
-    },
-    HandOver {
-        zone_ids: Vec<u32>,
-        to_client_id: String,
-    },
-    /// Gives up all zones; nobody waits for the answer.
-    EndZones,
-    Subscribe(wire::TopicSubscription),
-    /// Gives up a topic; nobody waits for the answer.
-    Unsubscribe(u32),
-}
 
 /// Why an operation was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +65,7 @@ pub(crate) enum SessionError {
 struct Pending<T> {
     operation: Operation,
     token: Option<T>,
-    /// The number under which it was sent on this connection.
+    /// The number under which it was sent in this session.
     request_id: Option<u64>,
 }
 
@@ -90,8 +74,8 @@ pub(crate) struct Session<T> {
     topics: BTreeMap<u32, wire::TopicSubscription>,
     /// Sent ones first.
     pending: VecDeque<Pending<T>>,
-    /// Requests of the renewal without an answer; answered before any of `pending`.
-    renewing: VecDeque<u64>,
+    /// Requests of the renewal without an answer, by their numbers; answered before any of `pending`.
+    renewing: VecDeque<(u64, client_frame::Frame)>,
     link: Link,
     ids: ZoneIds,
     last_request_id: u64,
@@ -102,7 +86,10 @@ pub(crate) struct Session<T> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
+    /// There is no session: what is given up needs no broker.
     Down,
+    /// The connection is lost, and the session may go on.
+    Suspended,
     Up,
     /// Still read, no longer written: the broker has said that it will close.
     GoingAway,
@@ -134,28 +121,59 @@ impl<T> Session<T> {
         match self.link {
             Link::Down => self.settle(),
             Link::Up => self.send_pending(),
-            Link::GoingAway => {}
+            Link::Suspended | Link::GoingAway => {}
         }
     }
 
-    /// A broker has said welcome, and what it permits.
+    /// A broker has said welcome, and what it permits, and begins a new session.
     pub(crate) fn connected(&mut self, limits: &Limits) {
+        self.forget_session();
         self.link = Link::Up;
         self.zones_max = limits.zones_per_session_max as usize;
         self.ids.start(&self.zones);
         for frame in renewal::frames(&self.zones, &self.topics, &self.ids, limits.frame_bytes_max as usize) {
             let request_id = self.next_request_id();
-            self.renewing.push_back(request_id);
-            self.effects.push_back(Effect::Send(frame.into_frame(request_id)));
+            let frame = frame.into_frame(request_id);
+            self.renewing.push_back((request_id, frame.clone()));
+            self.effects.push_back(Effect::Send(frame));
         }
-        if self.renewing.is_empty() {
-            self.effects.push_back(Effect::Renewed);
-        }
+        self.is_renewed();
         self.send_pending();
     }
 
-    /// The connection is gone.
-    pub(crate) fn lost(&mut self) {
+    /// A broker has said welcome, and that the session goes on; it has taken the requests up to this number.
+    pub(crate) fn resumed(&mut self, limits: &Limits, last_request_id: u64) {
+        self.link = Link::Up;
+        self.zones_max = limits.zones_per_session_max as usize;
+        for (_, frame) in self.renewing.iter().filter(|(id, _)| *id > last_request_id) {
+            self.effects.push_back(Effect::Send(frame.clone()));
+        }
+        for pending in &self.pending {
+            if let Some(request_id) = pending.request_id.filter(|id| *id > last_request_id) {
+                self.effects.push_back(Effect::Send(pending.operation.to_frame(request_id, &self.ids)));
+            }
+        }
+        self.is_renewed();
+        self.send_pending();
+    }
+
+    fn is_renewed(&mut self) {
+        if self.renewing.is_empty() {
+            self.effects.push_back(Effect::Renewed);
+        }
+    }
+
+    /// The connection is gone. `may_resume`: the session may go on with the next one.
+    pub(crate) fn lost(&mut self, may_resume: bool) {
+        if may_resume && self.link != Link::Down {
+            self.link = Link::Suspended;
+        } else {
+            self.forget_session();
+        }
+    }
+
+    /// The session is over: what was asked of it has no answer any more.
+    fn forget_session(&mut self) {
         self.link = Link::Down;
         self.renewing.clear();
         for pending in std::mem::take(&mut self.pending) {
@@ -195,12 +213,10 @@ impl<T> Session<T> {
     }
 
     fn on_answer(&mut self, request_id: u64, result: Result<u64, Refusal>) -> Result<(), SessionError> {
-        if self.renewing.front() == Some(&request_id) {
+        if self.renewing.front().is_some_and(|(id, _)| *id == request_id) {
             self.renewing.pop_front();
             result.map_err(SessionError::RenewalRefused)?;
-            if self.renewing.is_empty() {
-                self.effects.push_back(Effect::Renewed);
-            }
+            self.is_renewed();
             return Ok(());
         }
         match self.pending.pop_front() {
@@ -319,46 +335,6 @@ impl<T> Session<T> {
     fn next_request_id(&mut self) -> u64 {
         self.last_request_id += 1;
         self.last_request_id
-    }
-}
-
-impl Operation {
-    fn is_about_zones(&self) -> bool {
-        matches!(self, Self::ChangeZones { .. } | Self::HandOver { .. } | Self::EndZones)
-    }
-
-    /// The ids of the zones that it names, as the application knows them.
-    fn zone_ids(&self) -> impl Iterator<Item = u32> {
-        let (upsert, named) = match self {
-            Self::ChangeZones { upsert, remove, .. } => (&upsert[..], &remove[..]),
-            Self::HandOver { zone_ids, .. } => (&[][..], &zone_ids[..]),
-            _ => (&[][..], &[][..]),
-        };
-        upsert.iter().map(|zone| zone.id).chain(named.iter().copied())
-    }
-
-    fn to_frame(&self, request_id: u64, ids: &ZoneIds) -> client_frame::Frame {
-        use client_frame::Frame;
-        let on_wire = |list: &[u32]| list.iter().map(|id| ids.on_wire(*id)).collect();
-        let update = |replace_all, upsert: &[wire::Zone], remove: &[u32]| {
-            let upsert = upsert.iter().map(|zone| ids.zone_on_wire(zone)).collect();
-            Frame::UpdateZones(wire::UpdateZones { request_id, replace_all, upsert, remove: on_wire(remove) })
-        };
-        match self {
-            Self::ChangeZones { replace_all, upsert, remove } => update(*replace_all, upsert, remove),
-            Self::EndZones => update(true, &[], &[]),
-            Self::HandOver { zone_ids, to_client_id } => Frame::HandOverZones(wire::HandOverZones {
-                request_id,
-                zone_ids: on_wire(zone_ids),
-                to_client_id: to_client_id.clone(),
-            }),
-            Self::Subscribe(topic) => {
-                Frame::UpdateTopics(wire::UpdateTopics { request_id, add: vec![topic.clone()], remove: Vec::new() })
-            }
-            Self::Unsubscribe(id) => {
-                Frame::UpdateTopics(wire::UpdateTopics { request_id, add: Vec::new(), remove: vec![*id] })
-            }
-        }
     }
 }
 

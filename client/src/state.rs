@@ -22,6 +22,8 @@ pub enum ConnectionState {
         address: SocketAddr,
         /// The session's number at the broker.
         session_id: u64,
+        /// Whether the session before goes on in it, with nothing lost.
+        resumed: bool,
     },
     /// Not connected; the next attempt follows after a wait.
     Disconnected {

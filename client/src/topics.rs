@@ -1,9 +1,7 @@
 //! Topic subscriptions.
 
 use std::{
-    collections::VecDeque,
     fmt,
-    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,6 +13,7 @@ use zonecast_protocol::{QueueGroup, TopicPattern, wire};
 use crate::{
     error::SubscribeError,
     event::Event,
+    feed::Feed,
     handle::{Handle, OperateError},
     item::TopicItem,
     mailbox::Mailbox,
@@ -32,8 +31,7 @@ pub struct TopicSubscription {
     handle: Arc<Handle>,
     id: u32,
     pattern: TopicPattern,
-    mailbox: Arc<Mailbox<TopicItem>>,
-    taken: VecDeque<TopicItem>,
+    feed: Feed<TopicItem>,
 }
 
 impl TopicSubscription {
@@ -47,13 +45,14 @@ impl TopicSubscription {
         let mailbox = Arc::new(Mailbox::new(handle.shared.queues.deliveries));
         let id = handle.next_topic_id();
         let topic = topic(id, &pattern, queue_group.as_ref());
-        let route = TopicRoute { id, pattern: pattern.clone(), queue_group, mailbox: mailbox.clone() };
+        let feed = Feed::new(mailbox.clone());
+        let route = TopicRoute { id, pattern: pattern.clone(), queue_group, mailbox };
         if let Err(other) = handle.shared.routes.add_topic(route) {
             let (pattern, other) = (pattern.to_string(), other.to_string());
             return Err(SubscribeError::OverlapsQueueGroup { pattern, other });
         }
         // From here on a drop cleans up, also when the caller stops waiting.
-        let mut subscription = Self { handle, id, pattern, mailbox, taken: VecDeque::new() };
+        let mut subscription = Self { handle, id, pattern, feed };
         if let Err(error) = subscribe(&subscription.handle, topic).await {
             subscription.id = 0;
             subscription.handle.shared.routes.remove_topic(id);
@@ -64,16 +63,19 @@ impl TopicSubscription {
 
     /// The next item; `None` when the client is closed.
     pub async fn next(&mut self) -> Option<TopicItem> {
-        poll_fn(|cx| self.mailbox.poll_next(&mut self.taken, cx)).await
+        self.feed.next().await
     }
 
     /// The next event, passing over everything else: for applications that do not mind what they miss.
     pub async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.next().await?.into_event() {
-                return Some(event);
-            }
-        }
+        self.feed.next_event().await
+    }
+
+    /// As [`ZoneSubscription::explicit`](crate::ZoneSubscription::explicit).
+    #[must_use]
+    pub fn explicit(mut self) -> Self {
+        self.feed.make_explicit();
+        self
     }
 
     /// The pattern.
@@ -89,7 +91,12 @@ fn topic(id: u32, pattern: &TopicPattern, queue_group: Option<&QueueGroup>) -> w
 }
 
 async fn subscribe(handle: &Handle, topic: wire::TopicSubscription) -> Result<(), SubscribeError> {
-    match handle.operate(Operation::Subscribe(topic), None).await {
+    subscribed(handle.operate(Operation::Subscribe(topic), None).await)
+}
+
+/// What the answer to a subscription means.
+pub(crate) fn subscribed(answer: Result<u64, OperateError>) -> Result<(), SubscribeError> {
+    match answer {
         Ok(_epoch) => Ok(()),
         Err(OperateError::Operation(OperationError::Refused(refusal))) => Err(SubscribeError::Refused(refusal)),
         // Neither can befall a subscription that is still waited for; closed is what it amounts to.
@@ -99,18 +106,17 @@ async fn subscribe(handle: &Handle, topic: wire::TopicSubscription) -> Result<()
     }
 }
 
-/// Subscribes for good, to a pattern whose events go to no [`TopicSubscription`].
-pub(crate) async fn subscribe_unrouted(handle: &Handle, pattern: &str) -> Result<(), SubscribeError> {
+/// A subscription for good, to a pattern whose events go to no [`TopicSubscription`].
+pub(crate) fn unrouted(handle: &Handle, pattern: &str) -> Result<Operation, SubscribeError> {
     let pattern = TopicPattern::new(pattern)?;
-    subscribe(handle, topic(handle.next_topic_id(), &pattern, None)).await
+    Ok(Operation::Subscribe(topic(handle.next_topic_id(), &pattern, None)))
 }
 
 impl Stream for TopicSubscription {
     type Item = TopicItem;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<TopicItem>> {
-        let this = &mut *self;
-        this.mailbox.poll_next(&mut this.taken, cx)
+        self.feed.poll_next(cx)
     }
 }
 
@@ -119,7 +125,6 @@ impl Drop for TopicSubscription {
         // 0 is no number of a subscription: the broker has refused this one, so there is nothing to give up.
         if self.id != 0 {
             self.handle.shared.routes.remove_topic(self.id);
-            self.mailbox.abandon();
             self.handle.give_up(Operation::Unsubscribe(self.id));
         }
     }

@@ -1,8 +1,7 @@
 //! The zone subscription: one per client, its set of zones changeable while it is read.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
-    future::poll_fn,
+    collections::BTreeSet,
     pin::Pin,
     sync::{
         Arc,
@@ -20,6 +19,7 @@ use zonecast_protocol::{
 use crate::{
     error::ZoneError,
     event::Event,
+    feed::Feed,
     handle::{Handle, OperateError},
     item::{ZoneItem, ZoneSpec},
     mailbox::Mailbox,
@@ -42,8 +42,7 @@ const ZONE_OVERHEAD_BYTES_MAX: usize = 6;
 /// [`Client::subscribe_zones`]: crate::Client::subscribe_zones
 pub struct ZoneSubscription {
     control: ZoneControl,
-    mailbox: Arc<Mailbox<ZoneItem>>,
-    taken: VecDeque<ZoneItem>,
+    feed: Feed<ZoneItem>,
 }
 
 /// Changes the zones of a [`ZoneSubscription`], from any task.
@@ -66,10 +65,11 @@ impl ZoneSubscription {
             return Err(ZoneError::AlreadySubscribed);
         }
         let mailbox = Arc::new(Mailbox::new(shared.queues.deliveries));
-        shared.routes.set_zones(Some(mailbox.clone()));
+        let feed = Feed::new(mailbox.clone());
+        shared.routes.set_zones(Some(mailbox));
         let control = ZoneControl { handle: handle.clone(), alive: Arc::new(AtomicBool::new(true)) };
         // From here on a drop cleans up, also when the caller stops waiting.
-        let subscription = Self { control, mailbox, taken: VecDeque::new() };
+        let subscription = Self { control, feed };
         let operation = Operation::ChangeZones { replace_all: true, upsert, remove: Vec::new() };
         subscription.control.operate(operation).await?;
         Ok(subscription)
@@ -77,16 +77,25 @@ impl ZoneSubscription {
 
     /// The next item; `None` when the client is closed.
     pub async fn next(&mut self) -> Option<ZoneItem> {
-        poll_fn(|cx| self.mailbox.poll_next(&mut self.taken, cx)).await
+        self.feed.next().await
     }
 
     /// The next event, passing over everything else: for applications that do not mind what they miss.
     pub async fn next_event(&mut self) -> Option<Event> {
-        loop {
-            if let Some(event) = self.next().await?.into_event() {
-                return Some(event);
-            }
-        }
+        self.feed.next_event().await
+    }
+
+    /// From now on events are done only when the application says so, by [`Event::done`]: for applications that go on
+    /// reading while they still work on earlier events.
+    ///
+    /// This concerns events whose publishers wait until they are processed
+    /// ([`Client::publish_processed`](crate::Client::publish_processed)). By default an event counts as processed when
+    /// the subscription is asked for its next item. One that is dropped before that, with the subscription or, here,
+    /// with its last clone, is rejected, and its publisher learns that it was not processed.
+    #[must_use]
+    pub fn explicit(mut self) -> Self {
+        self.feed.make_explicit();
+        self
     }
 
     /// Changes the zones while another task reads. Clones are alike.
@@ -136,8 +145,7 @@ impl Stream for ZoneSubscription {
     type Item = ZoneItem;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ZoneItem>> {
-        let this = &mut *self;
-        this.mailbox.poll_next(&mut this.taken, cx)
+        self.feed.poll_next(cx)
     }
 }
 
@@ -146,7 +154,6 @@ impl Drop for ZoneSubscription {
         let handle = &self.control.handle;
         self.control.alive.store(false, Relaxed);
         handle.shared.routes.set_zones(None);
-        self.mailbox.abandon();
         handle.give_up(Operation::EndZones);
         // Last: the next subscription's zones must be asked for behind the end of these.
         handle.shared.zones_taken.store(false, Relaxed);

@@ -1,6 +1,7 @@
 //! Makes a connection and greets the broker.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -33,15 +34,32 @@ pub(super) struct Link {
     pub(super) receive: RecvStream,
     pub(super) session_id: u64,
     pub(super) limits: Limits,
+    /// The broker keeps the session for a while when the connection is lost.
+    pub(super) outlives_link: bool,
+    /// Set when the former session goes on.
+    pub(super) resumed: Option<Resumed>,
+}
+
+/// What the broker has taken of a session that goes on.
+#[derive(Debug)]
+pub(super) struct Resumed {
+    /// The last number of each lane that was asked about; of others nothing was taken that has no answer.
+    pub(super) lanes: BTreeMap<u32, u64>,
+    pub(super) last_request_id: u64,
 }
 
 /// Connects to a broker, from resolving its name to its welcome.
-pub(super) async fn dial(settings: &Settings, broker: &Broker, source: u64) -> Result<Link, LinkError> {
+pub(super) async fn dial(
+    settings: &Settings,
+    broker: &Broker,
+    source: u64,
+    hello: wire::Hello,
+) -> Result<Link, LinkError> {
     let waited = settings.timing.attempt_timeout;
     let attempt = async {
         let addresses = resolve(broker).await?;
         let connection = connect(settings, broker, addresses).await?;
-        let greeted = greet(settings, connection.clone(), source).await;
+        let greeted = greet(connection.clone(), source, hello).await;
         if let Err(error) = &greeted {
             close(&connection, error);
         }
@@ -103,16 +121,22 @@ async fn connect(settings: &Settings, broker: &Broker, addresses: Vec<SocketAddr
     }
 }
 
-async fn greet(settings: &Settings, connection: Connection, source: u64) -> Result<Link, LinkError> {
-    let (mut send, mut receive) = connection.open_bi().await.map_err(LinkError::from_quic)?;
-    let hello = wire::Hello {
+/// What a client says of itself. What it says of a session to resume is the driver's to fill in.
+pub(super) fn introduction(settings: &Settings) -> wire::Hello {
+    wire::Hello {
         protocol_version: PROTOCOL_VERSION,
         client_id: settings.client_id.to_string(),
         incarnation: settings.incarnation,
         token: settings.token.0.clone(),
         software: concat!("zonecast-client/", env!("CARGO_PKG_VERSION")).to_owned(),
+        resume_window_ms: u32::try_from(settings.resume_window.as_millis()).unwrap_or(u32::MAX),
         ..Default::default()
-    };
+    }
+}
+
+async fn greet(connection: Connection, source: u64, hello: wire::Hello) -> Result<Link, LinkError> {
+    let (mut send, mut receive) = connection.open_bi().await.map_err(LinkError::from_quic)?;
+    let may_resume = hello.resume_session_id != 0;
     let mut bytes = BytesMut::new();
     encode_client_frame(client_frame::Frame::Hello(hello), &mut bytes);
     // A failed write is explained by the connection's end, which reading meets.
@@ -125,7 +149,15 @@ async fn greet(settings: &Settings, connection: Connection, source: u64) -> Resu
         _ => return Err(LinkError::Violation { what: "the first frame is no Welcome" }),
     };
     let limits = check(&welcome, source)?;
-    Ok(Link { connection, send, receive, session_id: welcome.session_id, limits })
+    if welcome.resumed && !may_resume {
+        return Err(LinkError::Violation { what: "Welcome resumes a session that was not asked for" });
+    }
+    let resumed = welcome.resumed.then(|| Resumed {
+        lanes: welcome.lanes.iter().map(|position| (position.lane, position.lane_seq)).collect(),
+        last_request_id: welcome.last_request_id,
+    });
+    let outlives_link = welcome.resume_window_ms > 0;
+    Ok(Link { connection, send, receive, session_id: welcome.session_id, limits, outlives_link, resumed })
 }
 
 fn check(welcome: &wire::Welcome, source: u64) -> Result<Limits, LinkError> {

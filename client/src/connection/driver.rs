@@ -6,13 +6,15 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, mpsc, oneshot},
     time::{Instant, sleep},
 };
+use zonecast_protocol::wire;
 
 use super::{
     Command, Token,
-    dial::{Link, dial},
+    dial::{Link, Resumed, dial, introduction},
+    dispatch::Dispatcher,
     live::LinkEnd,
 };
 use crate::{
@@ -35,6 +37,10 @@ pub(crate) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) session: Session<Token>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    /// Locked by the reader of a connection for as long as that lives.
+    pub(super) dispatcher: Arc<AsyncMutex<Dispatcher>>,
+    /// The session that the broker keeps, or would if the connection were lost.
+    pub(super) resumable: Option<u64>,
     /// Taken by the first connection, or by the reason why there is none.
     pub(super) first: Option<oneshot::Sender<Result<(), ConnectError>>>,
     pub(super) backoff: Backoff,
@@ -53,7 +59,18 @@ impl Driver {
         first: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
         let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, settings.seed);
-        Self { settings, shared, session: Session::new(), commands, first: Some(first), backoff, closers: Vec::new() }
+        let dispatcher = Arc::new(AsyncMutex::new(Dispatcher::new(shared.clone())));
+        Self {
+            settings,
+            shared,
+            session: Session::new(),
+            commands,
+            dispatcher,
+            resumable: None,
+            first: Some(first),
+            backoff,
+            closers: Vec::new(),
+        }
     }
 
     pub(crate) async fn run(mut self) {
@@ -64,7 +81,8 @@ impl Driver {
         self.end(reason);
     }
 
-    /// One connection after the other, to the brokers in turn. Between rounds it waits, and after a lost connection.
+    /// One connection after the other, to the brokers in turn; first again to the one with which a connection was lost,
+    /// for it may have kept the session. Between rounds it waits, and after a lost connection.
     async fn live_on(&mut self) -> Result<ClosedReason, Leave> {
         let brokers = self.settings.brokers.len();
         let (mut turn, mut attempt, mut hopeless) = (0, 1, 0);
@@ -76,7 +94,7 @@ impl Driver {
                     attempt = if end.was_connected { 0 } else { attempt };
                     end
                 }
-                Err(error) => LinkEnd { error, was_connected: false, retry_after: Duration::ZERO },
+                Err(error) => LinkEnd { error, was_connected: false, was_cut: false, retry_after: Duration::ZERO },
             };
             tracing::info!(client_id = %self.shared.client_id, error = %end.error, "no connection");
             *locked(&self.shared.last_failure) = Some(end.error.clone());
@@ -89,7 +107,7 @@ impl Driver {
                 return Ok(ClosedReason::NeverConnected(end.error));
             }
             attempt += 1;
-            turn += 1;
+            turn += usize::from(!(end.was_connected && end.was_cut));
             let round_is_over = turn % brokers == 0 || end.was_connected;
             let jitter = if round_is_over { self.backoff.next_wait() } else { Duration::ZERO };
             // Whom the broker told when to come back, it told all at once.
@@ -113,8 +131,9 @@ impl Driver {
 
     /// Dials, and meanwhile takes commands.
     async fn dial(&mut self, broker: usize) -> Result<Result<Link, LinkError>, Leave> {
+        let hello = self.hello().await;
         let Self { settings, shared, session, commands, closers, .. } = self;
-        let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[broker], shared.source));
+        let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[broker], shared.source, hello));
         loop {
             tokio::select! {
                 biased;
@@ -125,6 +144,57 @@ impl Driver {
                 result = &mut attempt => return Ok(result),
             }
         }
+    }
+
+    /// What the client says of itself, and of the session that it left.
+    async fn hello(&self) -> wire::Hello {
+        let mut hello = introduction(&self.settings);
+        for lane in self.shared.open_lanes() {
+            if let Some(lane_seq) = locked(&lane.queue).first_unanswered() {
+                hello.lanes.push(wire::LanePosition { lane: lane.number.into(), lane_seq });
+            }
+        }
+        if let Some(session_id) = self.resumable {
+            let position = self.shared.intake.position();
+            hello.resume_session_id = session_id;
+            hello.delivered_through = position.delivered_through;
+            hello.control_through = position.control_through;
+            hello.datagrams = self.dispatcher.lock().await.early_datagrams();
+        }
+        hello
+    }
+
+    /// Everything learns of the new connection, before anything of it is read or written. Whether there is something that
+    /// may have been sent before.
+    pub(super) async fn begin_session(&mut self, link: &Link) -> bool {
+        self.shared.set_limits(link.limits.clone());
+        let is_first = Shared::count(&self.shared.counters.connections) == 1;
+        let resumed = link.resumed.as_ref();
+        self.resumable = link.outlives_link.then_some(link.session_id);
+        self.shared.intake.begin_session(resumed.is_some(), link.outlives_link);
+        self.dispatcher.lock().await.begin_session(!is_first && resumed.is_none());
+        match resumed {
+            Some(resumed) => {
+                Shared::count(&self.shared.counters.resumed);
+                self.session.resumed(&link.limits, resumed.last_request_id);
+            }
+            None => self.session.connected(&link.limits),
+        }
+        self.reconnect_lanes(resumed)
+    }
+
+    fn reconnect_lanes(&self, resumed: Option<&Resumed>) -> bool {
+        let mut held = false;
+        for lane in self.shared.open_lanes() {
+            let taken = resumed.map(|resumed| resumed.lanes.get(&lane.number.into()).copied().unwrap_or(0));
+            let reconnected = locked(&lane.queue).reconnected(taken);
+            lane.room.add_permits(reconnected.room as usize);
+            held |= reconnected.held;
+            for token in reconnected.in_doubt {
+                let _ = token.send(Err(PublishError::ConnectionLost));
+            }
+        }
+        held
     }
 
     async fn wait(&mut self, wait: Duration) -> Result<(), Leave> {
@@ -151,19 +221,19 @@ impl Driver {
         self.shared.states.send_replace(state);
     }
 
-    /// What a lost connection leaves in doubt gets its answer; the rest waits for the next one.
-    pub(super) fn after_loss(&mut self, up_since: Option<Instant>) {
+    /// What was under way waits for the next connection. `was_cut`: the broker may not know of the end.
+    pub(super) fn after_loss(&mut self, up_since: Option<Instant>, was_cut: bool) {
         if up_since.is_some_and(|since| since.elapsed() >= self.backoff.cap()) {
             self.backoff.reset();
         }
-        self.session.lost();
+        if !was_cut {
+            self.resumable = None;
+        }
+        self.session.lost(self.resumable.is_some());
         answer(&mut self.session);
         for lane in self.shared.open_lanes() {
-            let lost = locked(&lane.queue).connection_lost();
-            lane.room.add_permits(lost.room as usize);
-            for token in lost.in_doubt {
-                let _ = token.send(Err(PublishError::ConnectionLost));
-            }
+            let room = locked(&lane.queue).connection_lost();
+            lane.room.add_permits(room as usize);
         }
     }
 

@@ -1,8 +1,12 @@
 //! How an event becomes a `Publish` frame: straight into the lane's buffer, without an allocation of its own.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{encode_varint, encoded_len_varint};
-use zonecast_protocol::{AckLevel, Circle};
+use zonecast_protocol::{
+    AckLevel, Circle,
+    codec::{FrameCutter, decode_client_frame, encode_client_frame},
+    wire::{self, client_frame},
+};
 
 use super::{Aim, Publish};
 
@@ -39,6 +43,10 @@ impl Publish<'_> {
     fn write_head(&self, ack: AckLevel, out: &mut impl Sink) {
         out.varint(1, u64::from(i32::from(ack).unsigned_abs()));
         out.varint(2, u64::from(self.exclude_self));
+        if ack == AckLevel::Processed {
+            out.varint(4, u64::from(self.expires_in_ms()));
+        }
+        out.varint(5, u64::from(self.require_match));
     }
 
     fn write_event(&self, stamp: &Stamp, out: &mut impl Sink) {
@@ -66,6 +74,20 @@ impl Publish<'_> {
         out.bytes(11, self.traceparent.as_bytes());
         out.bytes(15, self.payload.as_slice());
     }
+}
+
+/// The same frame, saying that it may have been sent before; the event in it stays as it is, byte for byte.
+pub(crate) fn flag_resent(frame: &Bytes) -> Bytes {
+    let mut cutter = FrameCutter::new(u32::MAX);
+    cutter.push(frame.clone());
+    let publish = match cutter.next_frame().map(|frame| frame.map(decode_client_frame)) {
+        Ok(Some(Ok(client_frame::Frame::Publish(publish)))) => publish,
+        // Nothing else is ever encoded here; unflagged it is still the frame that must be sent.
+        _ => return frame.clone(),
+    };
+    let mut flagged = BytesMut::new();
+    encode_client_frame(client_frame::Frame::Publish(wire::Publish { resent: true, ..publish }), &mut flagged);
+    flagged.freeze()
 }
 
 /// What publishing adds to an event.

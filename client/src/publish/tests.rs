@@ -34,16 +34,17 @@ prop_compose! {
     fn publish()(
         aim in aim(),
         texts in ("[a-z]{0,64}", "([a-z]{1,9}\\.[a-z]{1,9})?", "[0-9a-f-]{0,64}", ".{1,20}"),
-        numbers in (any::<u8>(), any::<Option<u64>>(), any::<bool>()),
+        numbers in (any::<u8>(), any::<Option<u64>>(), any::<bool>(), any::<bool>(), 1..=u64::from(u32::MAX)),
         class in 1..=3,
         payload in proptest::collection::vec(any::<u8>(), 0..300),
     ) -> Publish<'static> {
         let (kind, reply_to, traceparent, key) = texts;
         let class = DeliveryClass::try_from(class).unwrap();
-        let (lane, published_at_us, exclude_self) = numbers;
+        let (lane, published_at_us, exclude_self, require_match, expires_in_ms) = numbers;
+        let expires_in = Duration::from_millis(expires_in_ms);
         let key = if class == DeliveryClass::State { key } else { String::new() };
         Publish {
-            aim, lane, class, published_at_us, exclude_self,
+            aim, lane, class, published_at_us, exclude_self, require_match, expires_in,
             kind: kind.into(), key: key.into(), reply_to: reply_to.into(), traceparent: traceparent.into(),
             payload: payload.into(),
         }
@@ -58,8 +59,14 @@ proptest! {
         let mut bytes = BytesMut::new();
         publish.encode(&stamp, ack, &mut bytes);
         prop_assert!(bytes.len() <= publish.frame_bytes_max());
-        let (frame, event) = decoded(bytes);
-        prop_assert_eq!((frame.ack(), frame.exclude_self), (ack, publish.exclude_self));
+        let bytes = bytes.freeze();
+        let (again, _) = decoded(flag_resent(&bytes)[..].into());
+        let (frame, event) = decoded(bytes[..].into());
+        prop_assert_eq!(again, wire::Publish { resent: true, ..frame.clone() });
+        prop_assert_eq!((frame.ack(), frame.exclude_self, frame.resent), (ack, publish.exclude_self, false));
+        prop_assert_eq!(frame.require_match, publish.require_match);
+        let expires_in = if ack == AckLevel::Processed { publish.expires_in } else { Duration::ZERO };
+        prop_assert_eq!(Duration::from_millis(frame.expires_in_ms.into()), expires_in);
         match (&publish.aim, event.target.clone().unwrap()) {
             (Aim::Place { world, circle }, wire::event::Target::Place(place)) => {
                 prop_assert_eq!(world.as_ref(), &place.world);
@@ -84,14 +91,14 @@ proptest! {
         publish.encode(&Stamp { source: 1, lane_seq: 1, published_at_us: 1 }, AckLevel::Routed, &mut bytes);
         let (frame, _) = decoded(bytes);
         let theirs = EventView::decode(&frame.event).and_then(|view| view.check_limits(&limits));
-        prop_assert_eq!(publish.check(&limits), theirs);
+        prop_assert_eq!(publish.check(&limits, AckLevel::Routed), theirs);
     }
 }
 
 #[test]
 fn nonsense_is_refused_before_it_is_sent() {
     let limits = Limits::default();
-    let code = |publish: Publish<'_>| publish.check(&limits).unwrap_err().code;
+    let code = |publish: Publish<'_>| publish.check(&limits, publish.least_ack()).unwrap_err().code;
     let circle = Circle::new(0.0, 0.0, 1.0).unwrap();
     assert_eq!(code(Publish::at("no spaces", circle)), ErrorCode::InvalidName);
     assert_eq!(code(Publish::to_topic("a.*")), ErrorCode::InvalidName);
@@ -100,4 +107,9 @@ fn nonsense_is_refused_before_it_is_sent() {
     assert_eq!(code(Publish::to_topic("a").class(DeliveryClass::State)), ErrorCode::InvalidName);
     assert_eq!(code(Publish::to_topic("a").payload(vec![0; 1 << 21])), ErrorCode::PayloadTooLarge);
     assert_eq!(code(Publish::at("w", Circle::new(0.0, 0.0, 1e7).unwrap())), ErrorCode::GeometryOutOfRange);
+    let transient = || Publish::to_topic("a").class(DeliveryClass::Transient);
+    assert_eq!(code(transient().require_match()), ErrorCode::InvalidArgument);
+    assert_eq!(transient().require_match().check(&limits, AckLevel::Routed), Ok(()));
+    assert!(transient().check(&limits, AckLevel::Processed).is_err());
+    assert_eq!(Publish::to_topic("a").check(&limits, AckLevel::Processed), Ok(()));
 }

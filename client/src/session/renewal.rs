@@ -7,6 +7,8 @@ use zonecast_protocol::wire::{self, client_frame};
 
 use super::ZoneIds;
 
+/// Most bytes of one request, so that the answers show that a long renewal gets on.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a request beyond its zones or topics, at most.
 const REQUEST_OVERHEAD_BYTES_MAX: usize = 32;
 /// Bytes by which a zone or topic is longer within a frame, at most: its key and length.
@@ -31,14 +33,14 @@ impl Renewal {
     }
 }
 
-/// As few frames as the limit permits. A new session holds nothing, so adding suffices.
+/// As few frames as the limits permit. A new session holds nothing, so adding suffices.
 pub(super) fn frames(
     zones: &BTreeMap<u32, wire::Zone>,
     topics: &BTreeMap<u32, wire::TopicSubscription>,
     ids: &ZoneIds,
     frame_bytes_max: usize,
 ) -> Vec<Renewal> {
-    let room = frame_bytes_max.saturating_sub(REQUEST_OVERHEAD_BYTES_MAX);
+    let room = frame_bytes_max.min(REQUEST_BYTES_MAX).saturating_sub(REQUEST_OVERHEAD_BYTES_MAX);
     let zones = zones.values().map(|zone| ids.zone_on_wire(zone));
     let zones = packed(zones, wire::Zone::encoded_len, room).into_iter().map(Renewal::Zones);
     let topics = packed(topics.values().cloned(), wire::TopicSubscription::encoded_len, room);

@@ -5,9 +5,14 @@ use zonecast_protocol::HANDED_OVER_ZONE_ID_MIN;
 
 use super::*;
 
-/// What a broker knows of one connection, made only of the frames that came over it.
+/// What a broker knows of one session, made only of the frames that came.
 #[derive(Default)]
 struct Broker {
+    /// Sent by the client, and lost with the connection if not read before.
+    on_the_way: VecDeque<client_frame::Frame>,
+    last_request_id: u64,
+    /// Sent to the client, and kept until it has heard it.
+    unheard: VecDeque<ServerFrame>,
     zones: BTreeMap<u32, wire::Zone>,
     topics: BTreeMap<u32, wire::TopicSubscription>,
     unanswered: VecDeque<client_frame::Frame>,
@@ -17,6 +22,15 @@ struct Broker {
 impl Broker {
     fn new() -> Self {
         Self { next_handed_over: HANDED_OVER_ZONE_ID_MIN, ..Self::default() }
+    }
+
+    fn read(&mut self) {
+        if let Some(frame) = self.on_the_way.pop_front() {
+            let request_id = request_id(&frame);
+            assert!(request_id > self.last_request_id, "numbers rise, and nothing is sent twice");
+            self.last_request_id = request_id;
+            self.unanswered.push_back(frame);
+        }
     }
 
     /// Carries the oldest request out, by the letter of the protocol, or refuses it.
@@ -57,6 +71,15 @@ impl Broker {
     }
 }
 
+fn request_id(frame: &client_frame::Frame) -> u64 {
+    match frame {
+        client_frame::Frame::UpdateZones(update) => update.request_id,
+        client_frame::Frame::HandOverZones(hand_over) => hand_over.request_id,
+        client_frame::Frame::UpdateTopics(update) => update.request_id,
+        other => panic!("{other:?} is no request"),
+    }
+}
+
 /// What happens to a session.
 #[derive(Debug, Clone)]
 enum Step {
@@ -67,9 +90,15 @@ enum Step {
     EndZones,
     Subscribe,
     Unsubscribe(usize),
-    Connect,
-    Lose,
+    /// True: the broker resumes the session, if it still has it.
+    Connect(bool),
+    /// True: the broker keeps the session.
+    Lose(bool),
     GoAway,
+    /// The broker reads a frame.
+    Read,
+    /// The client hears one.
+    Hear,
     /// The broker answers its oldest request; true: refuses it, if it may.
     Answer(bool),
     /// Another client hands zones over.
@@ -91,9 +120,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::EndZones),
         2 => Just(Step::Subscribe),
         1 => any::<usize>().prop_map(Step::Unsubscribe),
-        2 => Just(Step::Connect),
-        2 => Just(Step::Lose),
+        3 => any::<bool>().prop_map(Step::Connect),
+        2 => any::<bool>().prop_map(Step::Lose),
         1 => Just(Step::GoAway),
+        8 => Just(Step::Read),
+        8 => Just(Step::Hear),
         8 => any::<bool>().prop_map(Step::Answer),
         2 => (1..4_u8).prop_map(Step::Receive),
     ]
@@ -107,8 +138,11 @@ fn zone(id: u32, mark: u8) -> wire::Zone {
 struct World {
     session: Session<u64>,
     broker: Option<Broker>,
+    connected: bool,
     /// Whether the broker still reads.
     open: bool,
+    /// The requests that renew.
+    renewals: BTreeSet<u64>,
     asked: BTreeMap<u64, Operation>,
     /// Zones by the application's ids.
     believed: BTreeMap<u32, wire::Zone>,
@@ -123,7 +157,9 @@ impl World {
         Self {
             session: Session::new(),
             broker: None,
+            connected: false,
             open: false,
+            renewals: BTreeSet::new(),
             asked: BTreeMap::new(),
             believed: BTreeMap::new(),
             live_topics: BTreeSet::new(),
@@ -144,7 +180,7 @@ impl World {
             match effect {
                 Effect::Send(frame) => {
                     assert!(self.open, "nothing is sent without a connection");
-                    self.broker.as_mut().unwrap().unanswered.push_back(frame);
+                    self.broker.as_mut().unwrap().on_the_way.push_back(frame);
                 }
                 Effect::Answer { token, result } => {
                     let operation = self.asked.remove(&token).expect("each is answered once");
@@ -212,40 +248,59 @@ impl World {
                     self.session.submit(Operation::Unsubscribe(id), None);
                 }
             }
-            Step::Connect if self.broker.is_none() => {
-                (self.broker, self.open, self.renewed) = (Some(Broker::new()), true, false);
-                self.session.connected(&Limits { frame_bytes_max: 150, ..Limits::default() });
-            }
-            Step::Connect => {}
-            Step::Lose => {
-                if self.broker.take().is_some() {
-                    self.open = false;
-                    self.session.lost();
+            Step::Connect(resume) if !self.connected => self.connect(resume),
+            Step::Lose(keeps) if self.connected => {
+                (self.connected, self.open) = (false, false);
+                if !keeps {
+                    self.broker = None;
                 }
+                if let Some(broker) = &mut self.broker {
+                    broker.on_the_way.clear();
+                }
+                self.session.lost(keeps);
             }
-            Step::GoAway if self.broker.is_some() => {
+            Step::GoAway if self.connected => {
                 self.session.on_frame(ServerFrame::GoAway(wire::GoAway::default())).unwrap();
             }
-            Step::GoAway => {}
+            Step::Connect(_) | Step::Lose(_) | Step::GoAway => {}
+            Step::Read => self.broker.iter_mut().for_each(Broker::read),
+            Step::Hear => {
+                let broker = self.broker.as_mut().filter(|_| self.connected);
+                if let Some(frame) = broker.and_then(|broker| broker.unheard.pop_front()) {
+                    self.session.on_frame(frame).unwrap();
+                }
+            }
             Step::Answer(refuse) => self.answer(refuse),
             Step::Receive(count) => self.receive(count),
         }
         self.perform();
     }
 
+    fn connect(&mut self, resume: bool) {
+        (self.connected, self.open) = (true, true);
+        let limits = Limits { frame_bytes_max: 150, ..Limits::default() };
+        if let Some(broker) = self.broker.as_ref().filter(|_| resume) {
+            self.session.resumed(&limits, broker.last_request_id);
+        } else {
+            (self.broker, self.renewed) = (Some(Broker::new()), false);
+            self.session.connected(&limits);
+            self.renewals = self.session.renewing.iter().map(|(request_id, _)| *request_id).collect();
+        }
+    }
+
     fn answer(&mut self, refuse: bool) {
-        // A renewal that is refused ends the connection, and a topic that is refused was never the application's.
-        let may_refuse = |frame: &client_frame::Frame| !matches!(frame, client_frame::Frame::UpdateTopics(_));
         let Some(broker) = &mut self.broker else { return };
-        let refuse = refuse && self.renewed && broker.unanswered.front().is_some_and(may_refuse);
+        let Some(frame) = broker.unanswered.front() else { return };
+        let is_renewal = self.renewals.contains(&request_id(frame));
+        // A topic that is refused was never the application's.
+        let refuse = refuse && !is_renewal && !matches!(frame, client_frame::Frame::UpdateTopics(_));
         let Some((request_id, done)) = broker.answer(refuse) else { return };
-        assert!(done || self.renewed, "a renewal asks for nothing that a new session must refuse");
-        let frame = if done {
+        assert!(done || !is_renewal, "a renewal asks for nothing that a new session must refuse");
+        broker.unheard.push_back(if done {
             ServerFrame::InterestApplied(wire::InterestApplied { request_id, epoch: 1 })
         } else {
             ServerFrame::RequestRefused(wire::RequestRefused { request_id, code: 46, message: String::new() })
-        };
-        self.session.on_frame(frame).unwrap();
+        });
     }
 
     fn receive(&mut self, count: u8) {
@@ -257,17 +312,22 @@ impl World {
             broker.next_handed_over += 1;
         }
         let received = wire::ZonesReceived { from_client_id: "other".into(), zones, epoch: 1 };
-        self.session.on_frame(ServerFrame::ZonesReceived(received)).unwrap();
+        broker.unheard.push_back(ServerFrame::ZonesReceived(received));
     }
 
     /// Lets all requests be answered on a connection that holds.
     fn settle(&mut self) {
-        if self.broker.is_some() && !self.open {
-            self.step(Step::Lose);
+        if self.connected && !self.open {
+            self.step(Step::Lose(true));
         }
-        self.step(Step::Connect);
-        while self.broker.as_ref().is_some_and(|broker| !broker.unanswered.is_empty()) {
-            self.step(Step::Answer(false));
+        self.step(Step::Connect(true));
+        let busy = |broker: &Broker| {
+            !(broker.on_the_way.is_empty() && broker.unanswered.is_empty() && broker.unheard.is_empty())
+        };
+        while self.broker.as_ref().is_some_and(busy) {
+            for step in [Step::Read, Step::Answer(false), Step::Hear] {
+                self.step(step);
+            }
         }
     }
 }
@@ -312,7 +372,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..10),
     ) {
         let mut world = World::new();
-        world.step(Step::Connect);
+        world.step(Step::Connect(false));
         for step in steps {
             world.step(step);
         }
@@ -338,7 +398,7 @@ fn a_renewal_is_cut_to_the_brokers_limit() {
     session.connected(&Limits::default());
     session.submit(Operation::ChangeZones { replace_all: true, upsert, remove: vec![] }, None);
     session.on_frame(ServerFrame::InterestApplied(wire::InterestApplied { request_id: 1, epoch: 1 })).unwrap();
-    session.lost();
+    session.lost(false);
     while session.next_effect().is_some() {}
     session.connected(&Limits { frame_bytes_max: 1000, ..Limits::default() });
     let (mut zones, mut frames) = (0, 0);
@@ -348,6 +408,25 @@ fn a_renewal_is_cut_to_the_brokers_limit() {
         frames += 1;
     }
     assert!(zones == 1000 && frames > 10, "{zones} zones in {frames} frames");
+}
+
+#[test]
+fn what_ends_while_a_session_may_go_on_is_ended_there() {
+    let mut session = Session::<u64>::new();
+    session.connected(&Limits::default());
+    session.submit(Operation::ChangeZones { replace_all: true, upsert: vec![zone(1, 1)], remove: vec![] }, Some(1));
+    session.on_frame(ServerFrame::InterestApplied(wire::InterestApplied { request_id: 1, epoch: 1 })).unwrap();
+    session.lost(true);
+    session.submit(Operation::EndZones, None);
+    while session.next_effect().is_some() {}
+    session.resumed(&Limits::default(), 1);
+    assert_eq!(session.next_effect(), Some(Effect::Renewed));
+    let end = wire::UpdateZones { request_id: 2, replace_all: true, ..Default::default() };
+    assert_eq!(session.next_effect(), Some(Effect::Send(client_frame::Frame::UpdateZones(end))));
+    session.lost(false);
+    session.connected(&Limits::default());
+    assert_eq!(session.next_effect(), Some(Effect::Renewed), "nothing is left to renew or to end");
+    assert_eq!(session.next_effect(), None);
 }
 
 #[test]

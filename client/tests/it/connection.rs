@@ -36,8 +36,9 @@ async fn hello_comes_first_and_nothing_else_before_welcome() {
     let client = connecting.await.unwrap().unwrap();
     assert_eq!((client.client_id(), client.source()), ("zone-server-7", 0x5ac7_09bc_334f_371d));
     assert_eq!(client.limits().lanes_max, 16);
-    let ConnectionState::Connected { address, session_id } = client.states().current() else { panic!("connected") };
-    assert_eq!((address.port(), session_id), (broker.address.port(), 5));
+    let state = client.states().current();
+    let ConnectionState::Connected { address, session_id, resumed } = state else { panic!("connected") };
+    assert_eq!((address.port(), session_id, resumed), (broker.address.port(), 5, false));
 }
 
 #[tokio::test]
@@ -216,9 +217,10 @@ async fn goodbye_comes_after_all_publishes_and_their_answers() {
     let receipt = client.publish_with_ack(Publish::to_topic("b")).await.unwrap();
     let closing = tokio::spawn(async move { client.close().await });
     let mut lane = conversation.lane().await;
-    lane.next_publish().await;
+    let (_, first) = lane.next_publish().await;
     let (_, event) = lane.next_publish().await;
     assert!(lane.try_next().await.is_none(), "the lane is finished");
+    conversation.ack(&first, 0).await;
     conversation.ack(&event, 3).await;
     assert_eq!(receipt.await.unwrap().matched, 3);
     assert!(matches!(conversation.control.next().await, ClientFrame::Goodbye(_)));
@@ -247,7 +249,8 @@ async fn the_last_handle_takes_leave() {
     drop(client);
     clone.publish(Publish::to_topic("a")).await.unwrap();
     drop(clone);
-    conversation.lane().await.next_publish().await;
+    let (_, event) = conversation.lane().await.next_publish().await;
+    conversation.ack(&event, 1).await;
     assert!(matches!(conversation.control.next().await, ClientFrame::Goodbye(_)));
 }
 

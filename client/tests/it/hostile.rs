@@ -116,8 +116,8 @@ async fn an_event_that_cannot_be_read_is_shown_as_a_gap() {
     let (client, mut conversation) = (client.unwrap(), conversation);
     let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
     let mut zones = zones.unwrap();
-    let event = prost::Message::encode_to_vec(&place_event(1));
-    let bytes = [deliver(1, b"nonsense"), deliver(2, &event), deliver(5, &event)].concat();
+    let event = |lane_seq| prost::Message::encode_to_vec(&place_event(lane_seq));
+    let bytes = [deliver(1, b"nonsense"), deliver(2, &event(1)), deliver(5, &event(2))].concat();
     conversation.send_delivery_bytes(&bytes).await;
     let next = async |zones: &mut zonecast_client::ZoneSubscription| guarded("an item", zones.next()).await.unwrap();
     let undecodable = next(&mut zones).await;

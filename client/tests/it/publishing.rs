@@ -20,7 +20,7 @@ async fn an_event_arrives_as_it_was_published() {
     let quake = Publish::at("earth", circle).kind("quake").payload("M5").lane(2).exclude_self();
     let id = client.publish(quake).await.unwrap();
     let (publish, event) = conversation.lane().await.next_publish().await;
-    assert_eq!((publish.ack, publish.exclude_self), (0, true));
+    assert_eq!((publish.ack, publish.exclude_self, publish.resent), (1, true, false));
     assert_eq!((event.source, event.lane, event.lane_seq), (client.source(), 2, 1));
     assert_eq!((id.source, id.lane, id.lane_seq), (client.source(), 2, 1));
     let place = wire::Place { world: "earth".into(), x: 103.0, y: 54.0, radius: 5.0 };
@@ -97,22 +97,6 @@ async fn what_the_broker_would_refuse_is_not_sent() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_in_doubt_and_what_was_not_goes_out_later() {
-    let broker = FakeBroker::start();
-    let (client, mut conversation) = connected(&broker).await;
-    let sent = client.publish_with_ack(Publish::to_topic("t")).await.unwrap();
-    conversation.lane().await.next_publish().await;
-    conversation.close(ErrorCode::ShuttingDown, "");
-    assert_eq!(guarded("the verdict", sent).await, Err(PublishError::ConnectionLost));
-    let queued = client.publish_with_ack(Publish::to_topic("t")).await.unwrap();
-    let mut again = broker.welcome().await;
-    let (_, event) = again.lane().await.next_publish().await;
-    assert_eq!(event.lane_seq, 2, "numbers go on");
-    again.ack(&event, 1).await;
-    assert_eq!(queued.await.unwrap().matched, 1);
-}
-
-#[tokio::test]
 async fn a_full_lane_holds_the_publisher_back_and_is_emptied_by_the_next_connection() {
     let broker = FakeBroker::start();
     let config = broker.config("c").lane_queue_bytes_max(10_000).publish_timeout(Duration::from_millis(20));
@@ -135,9 +119,20 @@ async fn a_full_lane_holds_the_publisher_back_and_is_emptied_by_the_next_connect
     waiting.welcome().await;
     let mut lane = waiting.lane().await;
     for lane_seq in 1..=queued {
-        assert_eq!(lane.next_publish().await.1.lane_seq, lane_seq);
+        let (_, event) = lane.next_publish().await;
+        assert_eq!(event.lane_seq, lane_seq);
+        let full = client.try_publish(&Publish::to_topic("t").payload(vec![0; 9_800]));
+        assert_eq!(full, Err(PublishError::LaneFull), "it is written, but not answered");
+        waiting.ack(&event, 1).await;
     }
-    client.publish(Publish::to_topic("t").payload(vec![0; 50_000])).await.expect("greater than the queue, alone");
+    let greater_than_the_queue = Publish::to_topic("t").payload(vec![0; 50_000]);
+    guarded("room", async {
+        while client.try_publish(&greater_than_the_queue) == Err(PublishError::LaneFull) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(lane.next_publish().await.1.payload.len(), 50_000);
 }
 
 #[tokio::test]

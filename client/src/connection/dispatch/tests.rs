@@ -29,9 +29,10 @@ fn dispatcher() -> Dispatcher {
     Dispatcher::new(shared)
 }
 
-/// Three events, on a place and on topics, with a gap between them.
-fn stream() -> Vec<u8> {
-    let event = |target, lane_seq| {
+/// Three events, on a place and on topics, with a gap between them; other ones in each round.
+fn stream(round: u64) -> Vec<u8> {
+    let event = |target, number| {
+        let lane_seq = 4 * round + number;
         let event = wire::Event { target: Some(target), lane_seq, kind: "k".into(), ..Default::default() };
         prost::Message::encode_to_vec(&event)
     };
@@ -55,9 +56,9 @@ fn take(dispatcher: &mut Dispatcher, pieces: Vec<Vec<u8>>) -> Result<(), LinkErr
 #[test]
 fn events_and_gaps_are_sorted_however_the_stream_is_cut() {
     let mut dispatcher = dispatcher();
-    for piece_bytes in 1..stream().len() {
+    for piece_bytes in 1..stream(0).len() {
         dispatcher.last_seq = 0;
-        take(&mut dispatcher, stream().chunks(piece_bytes).map(<[u8]>::to_vec).collect()).unwrap();
+        take(&mut dispatcher, stream(piece_bytes as u64).chunks(piece_bytes).map(<[u8]>::to_vec).collect()).unwrap();
         let zones = Vec::from(mem::take(&mut dispatcher.for_zones));
         assert!(matches!(&zones[..], [ZoneItem::Event(_), ZoneItem::Gap { .. }]));
         for topic in &mut dispatcher.for_topics {
@@ -67,7 +68,7 @@ fn events_and_gaps_are_sorted_however_the_stream_is_cut() {
         dispatcher.touched.clear();
     }
     let counters = &dispatcher.shared.counters;
-    assert_eq!(counters.unclaimed.load(Relaxed), stream().len() as u64 - 1, "the reply that nobody awaits");
+    assert_eq!(counters.unclaimed.load(Relaxed), stream(0).len() as u64 - 1, "the reply that nobody awaits");
 }
 
 #[test]
@@ -76,7 +77,8 @@ fn mutated_streams_are_read_or_refused() {
     let change = (any::<prop::sample::Index>(), any::<u8>(), 0..4_u8);
     let config = ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(changes in proptest::collection::vec(change, 1..5), piece_bytes in 1..200_usize)| {
-        let mut bytes = stream();
+        let mut dispatcher = dispatcher.borrow_mut();
+        let mut bytes = stream(dispatcher.shared.counters.delivered.load(Relaxed));
         for (place, byte, how) in changes {
             let place = place.index(bytes.len());
             match how {
@@ -86,7 +88,6 @@ fn mutated_streams_are_read_or_refused() {
                 _ => bytes.insert(place, byte),
             }
         }
-        let mut dispatcher = dispatcher.borrow_mut();
         dispatcher.last_seq = 0;
         // Either is good: what matters is that it comes back, and what it lets through.
         let _ = take(&mut dispatcher, bytes.chunks(piece_bytes).map(<[u8]>::to_vec).collect());

@@ -1,0 +1,311 @@
+//! Hands what is delivered to the subscriptions, once, and shows them what is missing.
+//!
+//! What it knows outlives connections, and what it holds when one is lost is passed on before anything of the next.
+
+use std::{collections::VecDeque, mem, sync::Arc, sync::atomic::Ordering::Relaxed};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use zonecast_protocol::{
+    DeliveryClass,
+    codec::{FrameCutter, FrameError, decode_server_frame},
+    wire::{self, server_frame},
+};
+
+use crate::{
+    datagrams::Datagrams,
+    error::LinkError,
+    event::Event,
+    handle::Shared,
+    intake::Part,
+    item::{GapReason, TopicItem, ZoneItem},
+    request::reply_number,
+    routes::RouteTable,
+    seen::Seen,
+};
+
+/// Sorts events by subscription, and passes them on once per read.
+///
+/// Calling contract: [`begin_session`](Self::begin_session) and then [`open`](Self::open) for each connection; after
+/// each call that takes something, [`flush`](Self::flush), which may be dropped while it waits: the next one goes on.
+pub(crate) struct Dispatcher {
+    shared: Arc<Shared>,
+    /// The subscriptions by which the queues below are filled. Changes only when these are empty.
+    table: Arc<RouteTable>,
+    for_zones: VecDeque<ZoneItem>,
+    /// One for each of the table's topics.
+    for_topics: Vec<VecDeque<TopicItem>>,
+    /// The places in `for_topics` where something waits.
+    touched: Vec<usize>,
+    /// The places of the subscriptions to one topic; here to be used again.
+    matched: Vec<usize>,
+    /// The last number of this session up to which the stream was taken.
+    last_seq: u64,
+    datagrams: Datagrams,
+    seen: Seen,
+    /// The subscriptions are to be told that the former session has ended.
+    interrupted: bool,
+    /// Counts events on topics, for those of whom one receives each.
+    turn: usize,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            table: Arc::default(),
+            shared,
+            for_zones: VecDeque::new(),
+            for_topics: Vec::new(),
+            touched: Vec::new(),
+            matched: Vec::new(),
+            last_seq: 0,
+            datagrams: Datagrams::default(),
+            seen: Seen::new(),
+            interrupted: false,
+            turn: 0,
+        }
+    }
+
+    /// A new session begins, in which deliveries are numbered from 1. `interrupted`: it does not go on from the last one.
+    pub(super) fn begin_session(&mut self, interrupted: bool) {
+        for (from_seq, to_seq) in self.datagrams.end() {
+            self.add_gap(from_seq, to_seq, GapReason::Lost);
+        }
+        self.last_seq = 0;
+        self.interrupted |= interrupted;
+    }
+
+    /// Passes on what the former connection has left.
+    pub(super) async fn open(&mut self) {
+        self.flush().await;
+        self.look_up();
+        if mem::take(&mut self.interrupted) {
+            if self.table.zones.is_some() {
+                self.for_zones.push_back(ZoneItem::Interrupted);
+            }
+            for place in 0..self.for_topics.len() {
+                add(&mut self.for_topics, &mut self.touched, place, TopicItem::Interrupted);
+            }
+        }
+        self.flush().await;
+    }
+
+    /// Numbers beyond the end of the stream that were received as datagrams.
+    pub(super) fn early_datagrams(&self) -> Vec<u64> {
+        self.datagrams.early().collect()
+    }
+
+    fn look_up(&mut self) {
+        self.table = self.shared.routes.table();
+        self.for_topics.resize_with(self.table.topics.len(), VecDeque::new);
+    }
+
+    /// Takes what was read of the delivery stream.
+    pub(super) fn take(&mut self, cutter: &mut FrameCutter, pieces: &mut [Bytes]) -> Result<(), LinkError> {
+        self.look_up();
+        let mut bytes = 0;
+        for piece in pieces {
+            bytes += piece.len();
+            cutter.push(mem::take(piece));
+            while let Some(frame) = cutter.next_frame()? {
+                match decode_server_frame(frame)? {
+                    server_frame::Frame::Deliver(deliver) => self.on_deliver(deliver)?,
+                    server_frame::Frame::Gap(gap) => self.on_gap(&gap)?,
+                    server_frame::Frame::Datagrams(named) => self.on_named(&named)?,
+                    _ => {
+                        let (frame, place) = ("control", "on the delivery stream");
+                        return Err(FrameError::Unexpected { frame, place }.into());
+                    }
+                }
+            }
+        }
+        self.shared.intake.received(self.last_seq, bytes);
+        Ok(())
+    }
+
+    pub(super) fn take_datagrams(&mut self, datagrams: Vec<Bytes>) -> Result<(), LinkError> {
+        self.look_up();
+        for datagram in datagrams {
+            let server_frame::Frame::Deliver(deliver) = decode_server_frame(datagram)? else {
+                let (frame, place) = ("control", "in a datagram");
+                return Err(FrameError::Unexpected { frame, place }.into());
+            };
+            if self.datagrams.arrived(deliver.seq, self.last_seq) {
+                self.on_event(deliver);
+            }
+        }
+        Ok(())
+    }
+
+    /// When to declare datagrams lost that have not come.
+    pub(super) fn overdue_at(&self) -> Option<Instant> {
+        self.datagrams.next_deadline()
+    }
+
+    /// Gives up datagrams whose time is over.
+    pub(super) fn declare_lost(&mut self, now: Instant) {
+        while let Some((from_seq, to_seq)) = self.datagrams.overdue(now) {
+            self.add_gap(from_seq, to_seq, GapReason::Lost);
+        }
+    }
+
+    fn on_deliver(&mut self, deliver: wire::Deliver) -> Result<(), LinkError> {
+        if deliver.seq <= self.last_seq {
+            return Err(LinkError::Violation { what: "delivery numbers do not rise" });
+        }
+        self.show_jump_to(deliver.seq);
+        self.pass_through(deliver.seq);
+        self.on_event(deliver);
+        Ok(())
+    }
+
+    fn show_jump_to(&mut self, seq: u64) {
+        let first = self.last_seq + 1;
+        if seq > first {
+            tracing::warn!(from_seq = first, to_seq = seq - 1, "an unannounced gap in deliveries");
+            self.add_gap(first, seq - 1, GapReason::NotStated);
+        }
+    }
+
+    fn pass_through(&mut self, seq: u64) {
+        self.last_seq = seq;
+        self.datagrams.passed(seq);
+    }
+
+    fn on_event(&mut self, deliver: wire::Deliver) {
+        let counters = &self.shared.counters;
+        Shared::count(&counters.delivered);
+        let event = match Event::decode(deliver.event) {
+            Ok(event) => event,
+            Err(refusal) => {
+                // A newer publisher may use what this version does not know; the rest of the stream is still good.
+                if Shared::count(&counters.undecodable).is_power_of_two() {
+                    tracing::warn!(seq = deliver.seq, %refusal, "an event cannot be read, perhaps of a newer version");
+                }
+                self.add_gap(deliver.seq, deliver.seq, GapReason::Undecodable);
+                if deliver.await_processing {
+                    self.shared.intake.reject(None, deliver.seq);
+                }
+                return;
+            }
+        };
+        // Those of class transient are never sent twice, so there is nothing to remember.
+        if event.class() == DeliveryClass::Transient || self.seen.insert(event.id(), deliver.resent) {
+            self.route(event, deliver.await_processing.then_some(deliver.seq));
+            return;
+        }
+        Shared::count(&counters.duplicates);
+        if deliver.await_processing {
+            self.shared.intake.again(event.id(), deliver.seq);
+        }
+    }
+
+    fn on_gap(&mut self, gap: &wire::Gap) -> Result<(), LinkError> {
+        if gap.from_seq <= self.last_seq || gap.to_seq < gap.from_seq {
+            return Err(LinkError::Violation { what: "a gap lies among deliveries that have come" });
+        }
+        self.add_gap(gap.from_seq, gap.to_seq, gap.reason.into());
+        self.pass_through(gap.to_seq);
+        Ok(())
+    }
+
+    fn on_named(&mut self, named: &wire::Datagrams) -> Result<(), LinkError> {
+        if named.from_seq <= self.last_seq || named.to_seq < named.from_seq {
+            return Err(LinkError::Violation { what: "datagrams are named among deliveries that have come" });
+        }
+        self.show_jump_to(named.from_seq);
+        self.datagrams.passed(named.from_seq - 1);
+        self.datagrams.named(named.from_seq, named.to_seq, Instant::now());
+        self.last_seq = named.to_seq;
+        Ok(())
+    }
+
+    fn add_gap(&mut self, from_seq: u64, to_seq: u64, reason: GapReason) {
+        self.shared.counters.missing.fetch_add((to_seq - from_seq).saturating_add(1), Relaxed);
+        if self.table.zones.is_some() {
+            self.for_zones.push_back(ZoneItem::Gap { from_seq, to_seq, reason });
+        }
+        for place in 0..self.for_topics.len() {
+            add(&mut self.for_topics, &mut self.touched, place, TopicItem::Gap { from_seq, to_seq, reason });
+        }
+    }
+
+    /// `awaited` is the delivery's number when the publisher waits for the event to be processed.
+    fn route(&mut self, event: Event, awaited: Option<u64>) {
+        let Some(topic) = event.topic() else {
+            match self.table.zones {
+                Some(_) => {
+                    self.begin(&event, awaited, 1);
+                    let part = self.part(event, awaited);
+                    self.for_zones.push_back(ZoneItem::Event(part));
+                }
+                None => self.unclaimed(&event, awaited),
+            }
+            return;
+        };
+        if let Some(number) = reply_number(topic, self.shared.source) {
+            let requester = self.shared.inbox.take(number);
+            // The request may be given up in this moment; then the reply is late.
+            if requester.is_none_or(|requester| requester.send(event.clone()).is_err()) {
+                self.unclaimed(&event, awaited);
+            } else if let Some(seq) = awaited {
+                self.shared.intake.accept(seq);
+            }
+            return;
+        }
+        self.turn = self.turn.wrapping_add(1);
+        let mut matched = mem::take(&mut self.matched);
+        self.table.each_match(topic, self.turn, |place| matched.push(place));
+        self.begin(&event, awaited, matched.len());
+        for place in matched.drain(..) {
+            let part = self.part(event.clone(), awaited);
+            add(&mut self.for_topics, &mut self.touched, place, TopicItem::Event(part));
+        }
+        self.matched = matched;
+    }
+
+    /// An event for so many subscriptions. There may be none any more.
+    fn begin(&self, event: &Event, awaited: Option<u64>, subscriptions: usize) {
+        match (awaited, u32::try_from(subscriptions)) {
+            (_, Ok(0)) => self.unclaimed(event, awaited),
+            (Some(seq), Ok(parts)) => self.shared.intake.begin(event.id(), seq, parts),
+            _ => {}
+        }
+    }
+
+    fn part(&self, event: Event, awaited: Option<u64>) -> Event {
+        match awaited {
+            Some(_) => event.with_part(Part::new(self.shared.intake.clone(), event.id())),
+            None => event,
+        }
+    }
+
+    /// An event for a subscription that ended while it was under way, or a reply that came too late.
+    fn unclaimed(&self, event: &Event, awaited: Option<u64>) {
+        Shared::count(&self.shared.counters.unclaimed);
+        if let Some(seq) = awaited {
+            self.shared.intake.reject(Some(event.id()), seq);
+        }
+    }
+
+    /// Passes on what was taken, waiting for room. What is left when this is dropped waits for the next call.
+    pub(super) async fn flush(&mut self) {
+        if let Some(zones) = &self.table.zones {
+            zones.push_all(&mut self.for_zones).await;
+        }
+        while let Some(place) = self.touched.last() {
+            self.table.topics[*place].mailbox.push_all(&mut self.for_topics[*place]).await;
+            self.touched.pop();
+        }
+    }
+}
+
+fn add(for_topics: &mut [VecDeque<TopicItem>], touched: &mut Vec<usize>, place: usize, item: TopicItem) {
+    if for_topics[place].is_empty() {
+        touched.push(place);
+    }
+    for_topics[place].push_back(item);
+}
+
+#[cfg(test)]
+mod tests;

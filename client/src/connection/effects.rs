@@ -1,0 +1,134 @@
+//! What the broker's frames on the control stream lead to.
+
+use tokio::time::Instant;
+use zonecast_protocol::{
+    codec::{decode_server_frame, encode_client_frame},
+    wire::{self, server_frame},
+};
+
+use super::{
+    driver::Driver,
+    live::{GOING_AWAY_PATIENCE, Leaving, Live},
+};
+use crate::{
+    error::{LinkError, PublishError},
+    handle::{AckToken, Shared},
+    item::{ZoneItem, ZoneSpec},
+    publisher::{Receipt, RefusedPublish},
+    session::{Effect, SessionError, refusal},
+    state::ConnectionState,
+    sync::locked,
+};
+
+impl Driver {
+    /// Takes what was read of the control stream.
+    pub(super) fn take_frames(&mut self, live: &mut Live, bytes: usize) -> Result<(), LinkError> {
+        let mut counted = 0;
+        while let Some(frame) = live.cutter.next_frame()? {
+            let frame = decode_server_frame(frame)?;
+            counted += u64::from(!matches!(frame, server_frame::Frame::GoAway(_)));
+            let is_answer = matches!(frame, server_frame::Frame::InterestApplied(_));
+            self.session.on_frame(frame).map_err(|error| match error {
+                SessionError::Frame(error) => LinkError::Framing(error),
+                SessionError::Violation(what) => LinkError::Violation { what },
+                SessionError::RenewalRefused(refusal) => LinkError::RenewalRefused(refusal),
+            })?;
+            if is_answer && live.connected_since.is_none() && live.leaving == Leaving::No && live.going_away.is_none() {
+                // A long renewal that gets on may take its time.
+                live.deadline = Some(Instant::now() + self.settings.timing.attempt_timeout);
+            }
+            self.perform(live)?;
+        }
+        self.shared.intake.control_received(counted, bytes);
+        Ok(())
+    }
+
+    /// Carries out what the session has decided.
+    pub(super) fn perform(&mut self, live: &mut Live) -> Result<(), LinkError> {
+        while let Some(effect) = self.session.next_effect() {
+            match effect {
+                Effect::Send(frame) => encode_client_frame(frame, &mut live.out),
+                Effect::Answer { token, result } => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = token.reply.send(result);
+                }
+                Effect::Renewed => self.on_renewed(live),
+                Effect::Received(received) => self.on_received(received)?,
+                Effect::Acked(ack) => {
+                    if let Some(token) = self.answered(ack.lane, ack.lane_seq) {
+                        let _ = token.send(Ok(Receipt { matched: ack.matched }));
+                    }
+                }
+                Effect::PublishRefused(refused) => self.on_publish_refused(refused),
+                Effect::GoingAway(go_away) => {
+                    // What is not on its way yet is better sent on the next connection.
+                    for lane in self.shared.open_lanes() {
+                        locked(&lane.queue).pause(true);
+                    }
+                    let patience = Instant::now() + GOING_AWAY_PATIENCE;
+                    // Who is leaving anyway waits no longer for it.
+                    live.deadline = Some(live.deadline.filter(|_| live.leaving != Leaving::No).unwrap_or(patience));
+                    live.going_away = Some(go_away);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_renewed(&mut self, live: &mut Live) {
+        live.connected_since = Some(Instant::now());
+        if live.leaving == Leaving::No && live.going_away.is_none() {
+            live.deadline = None;
+        }
+        let (address, session_id, resumed) = (live.connection.remote_address(), live.session_id, live.resumed);
+        tracing::info!(client_id = %self.shared.client_id, %address, session_id, resumed, "connected");
+        self.set_state(ConnectionState::Connected { address, session_id, resumed });
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(()));
+        }
+        // Only now, so that a request does not overtake the subscription that its reply needs.
+        self.write_lanes(live);
+    }
+
+    pub(super) fn write_lanes(&self, live: &mut Live) {
+        for lane in self.shared.open_lanes() {
+            let wake = locked(&lane.queue).pause(live.going_away.is_some());
+            if wake {
+                lane.work.notify_one();
+            }
+            live.write(lane);
+        }
+    }
+
+    fn on_received(&self, received: wire::ZonesReceived) -> Result<(), LinkError> {
+        let zones = received.zones.into_iter().map(ZoneSpec::from_wire).collect::<Result<Vec<_>, _>>();
+        let Ok(zones) = zones else {
+            return Err(LinkError::Violation { what: "a zone that was handed over is no rectangle" });
+        };
+        let notice = ZoneItem::Received { from: received.from_client_id, zones, epoch: received.epoch };
+        match &self.shared.routes.table().zones {
+            Some(mailbox) if mailbox.push_notice(notice.clone()) => {}
+            _ => tracing::warn!(?notice, "zones were handed over, and nobody reads the zone subscription"),
+        }
+        Ok(())
+    }
+
+    fn answered(&self, lane: u32, lane_seq: u64) -> Option<AckToken> {
+        let lane = self.shared.lane(u8::try_from(lane).ok()?)?;
+        lane.answered(lane_seq)
+    }
+
+    fn on_publish_refused(&self, refused: wire::PublishRefused) {
+        let count = Shared::count(&self.shared.counters.refused);
+        let why = refusal(refused.code, refused.message);
+        if let Some(token) = self.answered(refused.lane, refused.lane_seq) {
+            let _ = token.send(Err(PublishError::from_refusal(why)));
+            return;
+        }
+        // One line for each doubling: refusals can come as fast as publishes.
+        if count.is_power_of_two() {
+            tracing::warn!(lane = refused.lane, lane_seq = refused.lane_seq, %why, count, "a publish was refused");
+        }
+        self.shared.on_refused(RefusedPublish::new(refused.lane, refused.lane_seq, why));
+    }
+}

@@ -1,0 +1,114 @@
+//! Which events were received before: an exact window of the latest numbers of each lane of each publisher.
+//!
+//! A highest-seen number would not do: after a hand-over of zones and a crash, events that were never received come
+//! behind greater numbers.
+//!
+//! Pure: no runtime, no clock.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+
+use crate::event::EventId;
+
+/// How many numbers of a lane, down from the greatest that was received, are told apart one by one.
+const NUMBERS: u64 = 16_384;
+/// Most lanes of publishers in each of the two halves of the memory.
+const LANES_PER_HALF_MAX: usize = 8192;
+const WORD_BITS: u64 = 64;
+
+/// What was received of every lane of every publisher.
+///
+/// At least the `LANES_PER_HALF_MAX` lanes that were heard last are remembered, at most twice as many: when the younger
+/// half is full, it takes the place of the older one, whose lanes are forgotten if they were not heard since.
+pub(crate) struct Seen {
+    young: FxHashMap<(u64, u8), Window>,
+    old: FxHashMap<(u64, u8), Window>,
+    lanes_per_half_max: usize,
+}
+
+impl Seen {
+    pub(crate) fn new() -> Self {
+        Self::with_lanes_max(LANES_PER_HALF_MAX)
+    }
+
+    fn with_lanes_max(lanes_per_half_max: usize) -> Self {
+        Self { young: FxHashMap::default(), old: FxHashMap::default(), lanes_per_half_max }
+    }
+
+    /// Takes note of an event. False when it was received before.
+    ///
+    /// Below the window it is no longer known: there an event that says that it may have been delivered before (`resent`)
+    /// is taken for a duplicate, and one that was not is new.
+    pub(crate) fn insert(&mut self, id: EventId, resent: bool) -> bool {
+        let lane = (id.source, id.lane);
+        if let Some(window) = self.young.get_mut(&lane) {
+            return window.insert(id.lane_seq, resent);
+        }
+        let mut window = self.old.remove(&lane).unwrap_or_default();
+        let is_new = window.insert(id.lane_seq, resent);
+        if self.young.len() >= self.lanes_per_half_max {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(lane, window);
+        is_new
+    }
+}
+
+/// The numbers of one lane that were received.
+#[derive(Default)]
+struct Window {
+    /// One bit for each number, in words that begin at multiples of 64. As many words as the numbers received span, so
+    /// that a lane which is hardly heard costs little.
+    words: VecDeque<u64>,
+    /// The number of the first word's first bit, divided by 64.
+    first_word: u64,
+    /// The greatest number received.
+    greatest: u64,
+}
+
+impl Window {
+    /// Whether the number is new.
+    fn insert(&mut self, number: u64, resent: bool) -> bool {
+        if self.words.is_empty() {
+            (self.first_word, self.greatest) = (number / WORD_BITS, number);
+            self.words.push_back(0);
+        }
+        if number > self.greatest {
+            self.advance(number);
+        } else if self.greatest - number >= NUMBERS {
+            return !resent;
+        }
+        let word = number / WORD_BITS;
+        while word < self.first_word {
+            self.words.push_front(0);
+            self.first_word -= 1;
+        }
+        let place = usize::try_from(word - self.first_word).unwrap_or(usize::MAX);
+        let Some(bits) = self.words.get_mut(place) else { return true };
+        let bit = 1 << (number % WORD_BITS);
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+
+    /// Makes this the greatest number, and forgets what falls out of the window.
+    fn advance(&mut self, number: u64) {
+        let (word, oldest) = (number / WORD_BITS, number.saturating_sub(NUMBERS - 1) / WORD_BITS);
+        if oldest >= self.first_word + self.words.len() as u64 {
+            self.words.clear();
+            self.first_word = oldest.max(word);
+        }
+        while self.first_word + (self.words.len() as u64) <= word {
+            self.words.push_back(0);
+        }
+        while self.first_word < oldest {
+            self.words.pop_front();
+            self.first_word += 1;
+        }
+        self.greatest = number;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn id(source: u64, lane: u8, lane_seq: u64) -> EventId {
+    EventId { source, lane, lane_seq }
+}
+
+/// Every number that a lane ever brought.
+#[derive(Default)]
+struct Model {
+    lanes: BTreeMap<(u64, u8), BTreeSet<u64>>,
+}
+
+impl Model {
+    fn insert(&mut self, id: EventId, resent: bool) -> bool {
+        let numbers = self.lanes.entry((id.source, id.lane)).or_default();
+        match numbers.last() {
+            Some(greatest) if greatest.saturating_sub(id.lane_seq) >= 16_384 => !resent,
+            _ => numbers.insert(id.lane_seq),
+        }
+    }
+}
+
+/// Steps from the number before: mostly near, sometimes beyond the window or far away.
+fn steps() -> impl Strategy<Value = Vec<(i64, u64, u8, bool)>> {
+    let step = prop_oneof![
+        8 => -5..10_i64,
+        3 => -200..200_i64,
+        2 => -17_000..17_000_i64,
+        1 => any::<i64>(),
+        1 => Just(16_384),
+        1 => Just(-16_384),
+        1 => Just(-16_383),
+    ];
+    proptest::collection::vec((step, 0..2_u64, 0..2_u8, any::<bool>()), 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_knows_exactly_what_a_set_knows(start in prop_oneof![1..100_000_u64, any::<u64>()], steps in steps()) {
+        let (mut seen, mut model) = (Seen::new(), Model::default());
+        let mut number = start;
+        for (step, source, lane, resent) in steps {
+            number = number.saturating_add_signed(step);
+            let id = id(source, lane, number);
+            prop_assert_eq!(seen.insert(id, resent), model.insert(id, resent), "{}", id);
+        }
+        for window in seen.young.values() {
+            prop_assert!(window.words.len() as u64 <= NUMBERS / WORD_BITS + 1, "no larger than the window");
+        }
+    }
+}
+
+#[test]
+fn all_numbers_of_a_full_window_are_known_in_any_order() {
+    let mut seen = Seen::new();
+    let mut numbers = (1..=NUMBERS).collect::<Vec<_>>();
+    fastrand::Rng::with_seed(3).shuffle(&mut numbers);
+    for number in &numbers {
+        assert!(seen.insert(id(1, 0, *number), true));
+    }
+    for number in &numbers {
+        assert!(!seen.insert(id(1, 0, *number), false));
+    }
+}
+
+#[test]
+fn lanes_that_were_not_heard_for_long_are_forgotten_first() {
+    let mut seen = Seen::with_lanes_max(10);
+    for source in 0..100 {
+        assert!(seen.insert(id(source, 0, 1), false));
+        assert!(!seen.insert(id(source, 0, 1), false));
+        // One that is heard all the time stays.
+        seen.insert(id(5000, 0, 1), false);
+        assert!(!seen.insert(id(5000, 0, 1), false));
+        assert!(seen.young.len() + seen.old.len() <= 20);
+    }
+    for source in 91..100 {
+        assert!(!seen.insert(id(source, 0, 1), false), "{source}");
+    }
+    assert!(seen.insert(id(0, 0, 1), false), "forgotten");
+}
