@@ -13,7 +13,6 @@ use tracing::{error, info, warn};
 use crate::{
     BrokerConfig, BrokerError, EndpointError, WORKERS_MAX,
     broker::shared,
-    endpoint,
     worker::{Phase, Shared, Worker, run},
 };
 
@@ -65,16 +64,17 @@ impl LocalBroker {
         }
         let none = || cannot_open(io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"));
         config.workers = NonZeroUsize::new(workers).ok_or_else(none)?;
-        let server = endpoint::server_config(&config, &config.tls)?;
         let (shared, mailboxes) = shared(config, workers, ground.first_session)?;
+        let server = shared.serving.server_config();
         let (phase, watched) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(workers);
         for (index, (socket, mailbox)) in (0_u16..).zip(ground.sockets.into_iter().zip(mailboxes)) {
             let mut settings = ground.endpoint.clone();
             settings.rng_seed(Some(varied(ground.rng_seed, index)));
             let runtime = Arc::clone(&ground.runtime);
-            let endpoint = quinn::Endpoint::new_with_abstract_socket(settings, Some(server.clone()), socket, runtime)
-                .map_err(cannot_open)?;
+            let endpoint =
+                quinn::Endpoint::new_with_abstract_socket(settings, Some((*server).clone()), socket, runtime)
+                    .map_err(cannot_open)?;
             let worker = Rc::new(Worker::new(index, Arc::clone(&shared)));
             workers.push(spawn_local(run(worker, endpoint, mailbox, watched.clone())));
         }

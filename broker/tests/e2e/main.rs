@@ -5,6 +5,7 @@
 
 mod admission;
 mod bad_input;
+mod knocking;
 mod lifecycle;
 mod operations;
 mod raw;
