@@ -1,7 +1,7 @@
 //! Who is in: counts of connections, and the one live session of each client id. Shared by all workers.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,8 +20,17 @@ use crate::ConnectionLimits;
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     connections: AtomicUsize,
-    by_address: DashMap<IpAddr, usize>,
+    handshakes: AtomicUsize,
+    by_address: DashMap<IpAddr, Counts>,
+    by_identity: DashMap<String, usize>,
     live: DashMap<ClientId, Live>,
+}
+
+/// Of one address.
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    handshakes: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,11 +39,15 @@ struct Live {
     session: SessionId,
 }
 
-/// One admitted connection; dropping it gives the place back.
+/// One admitted connection; dropping it gives back whatever it holds.
 #[derive(Debug)]
 pub(crate) struct Place {
     admission: Arc<Admission>,
     address: IpAddr,
+    /// Whether its handshake is under way.
+    handshaking: bool,
+    /// Whom it belongs to, once that is known.
+    identity: Option<String>,
 }
 
 /// The claim of a session to its client id; dropping it gives the id back unless a newer session took it.
@@ -45,24 +58,44 @@ pub(crate) struct Claim {
     session: SessionId,
 }
 
+/// The address that connections are counted by. Whoever has one IPv6 address has the other 2^64 of its network too.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
 impl Admission {
-    /// Takes a place for a connection, or says which limit forbids it.
+    /// Takes a place for a connection whose handshake begins, or says which limit forbids it.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, limits: &ConnectionLimits) -> Result<Place, &'static str> {
-        let place = Place { admission: Arc::clone(self), address };
-        let here = {
-            let mut count = self.by_address.entry(address).or_insert(0);
-            *count += 1;
-            *count
+        let address = counted(address);
+        let place = Place { admission: Arc::clone(self), address, handshaking: true, identity: None };
+        let (connections_here, handshakes_here) = {
+            let mut counts = self.by_address.entry(address).or_default();
+            counts.connections += 1;
+            counts.handshakes += 1;
+            (counts.connections, counts.handshakes)
         };
-        let all = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        // From here on a refusal drops `place`, which takes both counts back.
-        if all > limits.connections_max {
-            return Err("connections_max");
-        }
-        if here > limits.connections_per_address_max {
-            return Err("connections_per_address_max");
+        let connections = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let handshakes = self.handshakes.fetch_add(1, Ordering::Relaxed) + 1;
+        // From here on a refusal drops `place`, which takes all counts back.
+        for (count, max, limit) in [
+            (connections, limits.connections_max, "connections_max"),
+            (connections_here, limits.connections_per_address_max, "connections_per_address_max"),
+            (handshakes, limits.handshakes_max, "handshakes_max"),
+            (handshakes_here, limits.handshakes_per_address_max, "handshakes_per_address_max"),
+        ] {
+            if count > max {
+                return Err(limit);
+            }
         }
         Ok(place)
+    }
+
+    /// Whether a peer must show that its address is its own before its handshake begins.
+    pub(crate) fn is_pressed(&self, limits: &ConnectionLimits) -> bool {
+        self.handshakes() >= limits.retry_from_handshakes
     }
 
     /// Makes `session` the live one of the client, and names the one that it replaces.
@@ -98,15 +131,55 @@ impl Admission {
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
+
+    /// Connections whose handshake is under way.
+    pub(crate) fn handshakes(&self) -> usize {
+        self.handshakes.load(Ordering::Relaxed)
+    }
+}
+
+impl Place {
+    /// The handshake is done.
+    pub(crate) fn shaken_hands(&mut self) {
+        if std::mem::take(&mut self.handshaking) {
+            self.admission.handshakes.fetch_sub(1, Ordering::Relaxed);
+            if let Some(mut counts) = self.admission.by_address.get_mut(&self.address) {
+                counts.handshakes -= 1;
+            }
+        }
+    }
+
+    /// The connection is this identity's, which may hold only so many.
+    pub(crate) fn identify(&mut self, identity: String, limits: &ConnectionLimits) -> Result<(), Refusal> {
+        let max = limits.connections_per_identity_max;
+        let mut held = self.admission.by_identity.entry(identity.clone()).or_insert(0);
+        if *held >= max {
+            let message =
+                format!("{identity} holds {max} connections, as many as it may (connections.per_identity_max)");
+            return Err(Refusal::new(ErrorCode::TooManyConnections, message));
+        }
+        *held += 1;
+        self.identity = Some(identity);
+        Ok(())
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.shaken_hands();
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        if let Entry::Occupied(mut count) = self.admission.by_address.entry(self.address) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
+        if let Entry::Occupied(mut counts) = self.admission.by_address.entry(self.address) {
+            counts.get_mut().connections -= 1;
+            if counts.get().connections == 0 {
+                counts.remove();
+            }
+        }
+        if let Some(identity) = self.identity.take()
+            && let Entry::Occupied(mut held) = self.admission.by_identity.entry(identity)
+        {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
             }
         }
     }
@@ -122,20 +195,75 @@ impl Drop for Claim {
 mod tests {
     use super::*;
 
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1));
+    const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+
     #[test]
     fn places_are_counted_and_given_back() {
         let admission = Arc::new(Admission::default());
         let limits =
             ConnectionLimits { connections_max: 3, connections_per_address_max: 2, ..ConnectionLimits::default() };
-        let (home, away) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let first = admission.enter(home, &limits).unwrap();
-        let _second = admission.enter(home, &limits).unwrap();
-        assert_eq!(admission.enter(home, &limits).unwrap_err(), "connections_per_address_max");
-        let _third = admission.enter(away, &limits).unwrap();
-        assert_eq!(admission.enter(away, &limits).unwrap_err(), "connections_max");
+        let first = admission.enter(HOME, &limits).unwrap();
+        let _second = admission.enter(HOME, &limits).unwrap();
+        assert_eq!(admission.enter(HOME, &limits).unwrap_err(), "connections_per_address_max");
+        let _third = admission.enter(AWAY, &limits).unwrap();
+        assert_eq!(admission.enter(AWAY, &limits).unwrap_err(), "connections_max");
         drop(first);
         assert_eq!(admission.connections(), 2);
-        assert!(admission.enter(home, &limits).is_ok());
+        assert!(admission.enter(HOME, &limits).is_ok());
+    }
+
+    #[test]
+    fn handshakes_are_counted_until_they_are_done() {
+        let admission = Arc::new(Admission::default());
+        let limits = ConnectionLimits {
+            handshakes_max: 3,
+            handshakes_per_address_max: 2,
+            retry_from_handshakes: 1,
+            ..ConnectionLimits::default()
+        };
+        assert!(!admission.is_pressed(&limits));
+        let mut first = admission.enter(HOME, &limits).unwrap();
+        assert!(admission.is_pressed(&limits));
+        let second = admission.enter(HOME, &limits).unwrap();
+        assert_eq!(admission.enter(HOME, &limits).unwrap_err(), "handshakes_per_address_max");
+        let third = admission.enter(AWAY, &limits).unwrap();
+        assert_eq!(admission.enter(AWAY, &limits).unwrap_err(), "handshakes_max");
+        assert_eq!(admission.handshakes(), 3, "who was refused is not counted");
+        first.shaken_hands();
+        first.shaken_hands();
+        assert_eq!((admission.handshakes(), admission.connections()), (2, 3));
+        let fourth = admission.enter(HOME, &limits).unwrap();
+        drop((first, second, third, fourth));
+        assert_eq!((admission.handshakes(), admission.connections()), (0, 0));
+        assert!(admission.by_address.is_empty());
+    }
+
+    #[test]
+    fn an_identity_has_its_own_bound_and_gets_its_places_back() {
+        let admission = Arc::new(Admission::default());
+        let limits = ConnectionLimits { connections_per_identity_max: 2, ..ConnectionLimits::default() };
+        let enter = |identity: &str| {
+            let mut place = admission.enter(HOME, &limits).unwrap();
+            place.identify(identity.to_owned(), &limits).map(|()| place)
+        };
+        let (first, _second) = (enter("shard").unwrap(), enter("shard").unwrap());
+        let refused = enter("shard").unwrap_err();
+        assert_eq!(refused.code, ErrorCode::TooManyConnections);
+        assert!(refused.message.contains("per_identity_max"), "{}", refused.message);
+        assert!(enter("other").is_ok());
+        drop(first);
+        assert!(enter("shard").is_ok());
+        assert_eq!(admission.by_identity.len(), 1, "whoever is gone is forgotten");
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_count_together() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(counted(address("2001:db8::1")), counted(address("2001:db8::ffff:1")));
+        assert_ne!(counted(address("2001:db8:0:1::1")), counted(address("2001:db8:0:2::1")));
+        assert_eq!(counted(address("::ffff:10.0.0.7")), address("10.0.0.7"));
+        assert_ne!(counted(address("10.0.0.7")), counted(address("10.0.0.8")));
     }
 
     #[test]

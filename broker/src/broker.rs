@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use dashmap::DashMap;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -19,9 +20,10 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    BrokerConfig, EndpointError, WORKERS_MAX, admin, endpoint,
-    mail::MAILBOX_MESSAGES_MAX,
-    worker::{Phase, Shared, WorkerThread, spawn},
+    BrokerConfig, BrokerTls, EndpointError, WORKERS_MAX, admin, endpoint,
+    mail::{MAILBOX_MESSAGES_MAX, Mail},
+    serving::Serving,
+    worker::{Phase, Retained, Shared, WorkerThread, spawn},
 };
 
 /// How long workers may take to close what is left once the grace is over.
@@ -74,27 +76,16 @@ impl Broker {
         if workers_wanted > WORKERS_MAX {
             return Err(BrokerError::TooManyWorkers { workers: workers_wanted });
         }
-        let server = endpoint::server_config(&config)?;
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
-        let (mailboxes, receivers): (Vec<_>, Vec<_>) =
-            sockets.iter().map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
-        let shared = Arc::new(Shared {
-            limits: Arc::new(config.limits.clone()),
-            rights: Arc::new(config.rights.clone()),
-            admission: Arc::default(),
-            mailboxes,
-            epoch: AtomicU64::new(0),
-            started: Instant::now(),
-            first_session: first_session(),
-            config,
-        });
+        let (shared, receivers) = shared(config, sockets.len(), first_session())?;
+        let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
         for (index, (socket, mailbox)) in (0_u16..).zip(sockets.into_iter().zip(receivers)) {
-            let worker = spawn(index, Arc::clone(&shared), socket, server.clone(), mailbox, watched.clone()).await;
+            let worker = spawn(index, Arc::clone(&shared), socket, setup.clone(), mailbox, watched.clone()).await;
             workers.push(worker.map_err(BrokerError::Worker)?);
         }
         let admin = admin::start(&shared, &ready).await?;
@@ -112,6 +103,20 @@ impl Broker {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Takes new certificates and authorities: connections that come from now on are met with them, those that are
+    /// there stay. The keys by which clients notice a restart stay those of the start.
+    ///
+    /// # Errors
+    /// They do not serve together; then the old ones go on serving.
+    pub fn reload_tls(&self, tls: &BrokerTls) -> Result<(), EndpointError> {
+        self.shared.serving.replace(&self.shared.config, tls)
+    }
+
+    /// Counts new certificates that could not even be read, for the metrics.
+    pub fn count_tls_reload_failure(&self) {
+        self.shared.serving.count_failure();
     }
 
     /// Stops in good order: not ready, no new connections, clients told, queues drained, within the configured grace.
@@ -145,6 +150,29 @@ impl Broker {
             }
         }
     }
+}
+
+/// What the workers share, and each worker's end of its mailbox. Fails when TLS cannot be set up.
+pub(crate) fn shared(
+    config: BrokerConfig,
+    workers: usize,
+    first_session: u64,
+) -> Result<(Arc<Shared>, Vec<mpsc::Receiver<Mail>>), EndpointError> {
+    let (mailboxes, receivers) = (0..workers).map(|_| mpsc::channel(MAILBOX_MESSAGES_MAX)).unzip();
+    let shared = Shared {
+        limits: Arc::new(config.limits.clone()),
+        rights: Arc::new(config.rights.clone()),
+        admission: Arc::default(),
+        serving: Serving::new(&config)?,
+        publishers: DashMap::new(),
+        retained: Retained::new(config.retained, workers),
+        mailboxes,
+        epoch: AtomicU64::new(0),
+        started: Instant::now(),
+        first_session,
+        config,
+    };
+    Ok((Arc::new(shared), receivers))
 }
 
 /// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round

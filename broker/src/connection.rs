@@ -3,6 +3,7 @@
 mod control;
 mod deliveries;
 mod hello;
+mod identity;
 mod lane;
 mod stream;
 
@@ -13,7 +14,7 @@ use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{debug, info};
 use zonecast_protocol::{
@@ -22,7 +23,12 @@ use zonecast_protocol::{
 };
 
 use self::stream::FrameStream;
-use crate::{admission::Claim, session::Session, stats::end_label, worker::Worker};
+use crate::{
+    admission::{Claim, Place},
+    session::Session,
+    stats::end_label,
+    worker::{Begun, Worker},
+};
 
 /// How long a peer that is sent away may take to acknowledge the last words.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,6 +47,9 @@ enum Ending {
         /// Which stream.
         stream: &'static str,
     },
+    /// The client does not acknowledge what it is sent.
+    #[error("too many deliveries are unacknowledged for too long (connections.slow_consumer_timeout_ms)")]
+    Unacknowledged,
     /// The client said goodbye.
     #[error("the client left")]
     Goodbye,
@@ -77,20 +86,32 @@ pub(crate) fn close_code(code: ErrorCode) -> VarInt {
     VarInt::from_u32(u32::try_from(i32::from(code)).unwrap_or(0))
 }
 
-/// Serves one incoming connection until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming) {
+/// Serves one incoming connection until it ends; then its place is free again.
+pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Place) {
     let address = incoming.remote_address();
-    let introduced = match hello::introduce(worker, incoming).await {
+    let introduced = match hello::introduce(worker, incoming, &mut place).await {
         Ok(introduced) => introduced,
         Err(failure) => {
             debug!(%address, %failure, "no session");
             return worker.count(|stats| *stats.handshakes_failed.entry(failure.label()).or_default() += 1);
         }
     };
-    let hello::Introduced { connection, control, session, claim, software } = introduced;
-    info!(session = %session.id, client = %session.client, %address, %software, "session begins");
-    let end = Attendance { worker, connection: &connection, session: &session, claim }.attend(control).await;
-    info!(session = %session.id, client = %session.client, %end, "session ends");
+    let hello::Introduced { connection, control, begun, software } = introduced;
+    let Begun { session, claim, resumed } = begun;
+    info!(session = %session.id, client = %session.client, %address, %software, resumed, "session begins");
+    let attendance = Attendance { worker, connection: &connection, session: &session };
+    let (writers, end) = attendance.attend(control).await;
+    let (farewell, reason) = farewell(&connection, end).await;
+    if matches!(farewell, Farewell::None) && session.keeps() && !worker.is_draining() {
+        info!(session = %session.id, client = %session.client, %reason, "link lost; the session is kept");
+        // The connection's place is free again; the session is not the connection's any more.
+        drop(writers);
+        let worker = Rc::clone(worker);
+        tokio::task::spawn_local(async move { worker.keep_detached(&session, claim).await });
+        return;
+    }
+    let label = attendance.take_leave(writers, farewell, &reason, claim).await;
+    info!(session = %session.id, client = %session.client, end = label, %reason, "session ends");
 }
 
 /// A live session on its connection.
@@ -98,7 +119,6 @@ struct Attendance<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Connection,
     session: &'a Rc<Session>,
-    claim: Claim,
 }
 
 /// Why a session ends.
@@ -124,8 +144,8 @@ enum Farewell {
 }
 
 impl Attendance<'_> {
-    /// Runs the session's tasks until one of them, the client, or the broker ends it. Says in a few words why.
-    async fn attend(self, (send, frames): (SendStream, FrameStream)) -> String {
+    /// Runs the session's tasks until one of them, the client, or the broker ends it. The writers are still running then.
+    async fn attend(&self, (send, frames): (SendStream, FrameStream)) -> (JoinSet<Served>, End) {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
         let stall = worker.shared.config.connections.slow_consumer_timeout;
         let (left, goodbye) = oneshot::channel();
@@ -138,28 +158,55 @@ impl Attendance<'_> {
         writers.spawn_local(control::write(Rc::clone(session), send, stall));
         writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
         let end = tokio::select! {
+            biased;
             ending = first_ending(&mut readers) => End::Task(ending),
             ending = first_ending(&mut writers) => End::Task(ending),
             (code, reason) = session.ended() => End::Broker(code, reason),
+            () = session.over_too_long(stall) => End::Task(Ending::Unacknowledged),
             error = connection.closed() => End::Connection(error),
         };
         session.stop_reading();
         // Nothing is ever sent: the channel ends with the last step that was under way.
         let _ = all_rest.recv().await;
-        let (farewell, reason) = farewell(connection, end).await;
-        if let Farewell::GoAway(code) = farewell {
-            say_go_away(session, code, &reason);
-        }
+        (writers, end)
+    }
+
+    /// Ends the session, tells the client so, and closes the connection. Returns the end's name.
+    async fn take_leave(
+        &self,
+        mut writers: JoinSet<Served>,
+        farewell: Farewell,
+        reason: &str,
+        claim: Claim,
+    ) -> &'static str {
+        let (worker, connection, session) = (self.worker, self.connection, self.session);
         if let Farewell::GoAway(ErrorCode::ShuttingDown) = farewell {
+            say_go_away(session, ErrorCode::ShuttingDown, reason);
             // The client is there and reads: it gets what waits for it, as long as the broker's grace lasts.
             tokio::select! {
+                biased;
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
                 _ = first_ending(&mut writers) => {}
             }
         }
-        // Before the last words, which may take their time: a newer connection of the same client waits for this.
-        worker.forget_session(session, self.claim).await;
+        // Before the last words, which may take their time: a newer connection of the same client waits for this. Who
+        // said goodbye is sent what waits for it first.
+        if let Farewell::AfterLastWords(_) = farewell {
+            tokio::select! {
+                biased;
+                () = session.outbox_drained() => {}
+                _ = connection.closed() => {}
+                _ = first_ending(&mut writers) => {}
+                () = sleep(worker.shared.config.connections.slow_consumer_timeout) => {}
+            }
+        }
+        let left_behind = worker.part_with(session, claim).await;
+        if let Farewell::GoAway(code) = farewell
+            && code != ErrorCode::ShuttingDown
+        {
+            say_go_away(session, code, reason);
+        }
         session.close();
         let code = match farewell {
             Farewell::Close(code) => Some(code),
@@ -167,6 +214,7 @@ impl Attendance<'_> {
                 let all_written = async { while writers.join_next().await.is_some() {} };
                 // Who leaves or is drained in good order is given the time that a slow reader has anyway.
                 let is_orderly = matches!(code, ErrorCode::Unspecified | ErrorCode::ShuttingDown);
+                let stall = worker.shared.config.connections.slow_consumer_timeout;
                 let _ = timeout(if is_orderly { stall } else { LAST_WORDS_TIMEOUT }, all_written).await;
                 Some(code)
             }
@@ -176,8 +224,8 @@ impl Attendance<'_> {
             connection.close(close_code(code), reason.as_bytes());
         }
         let label = end_label(code);
-        worker.count(|stats| stats.count_end(label, session.outbox().len()));
-        format!("{label}: {reason}")
+        worker.count(|stats| stats.count_end(label, left_behind));
+        label
     }
 }
 
@@ -185,7 +233,9 @@ impl Attendance<'_> {
 async fn farewell(connection: &Connection, end: End) -> (Farewell, String) {
     match end {
         End::Task(Ending::Framing(error)) => (Farewell::Close(error.code()), error.to_string()),
-        End::Task(ending @ Ending::Stalled { .. }) => (Farewell::GoAway(ErrorCode::SlowConsumer), ending.to_string()),
+        End::Task(ending @ (Ending::Stalled { .. } | Ending::Unacknowledged)) => {
+            (Farewell::GoAway(ErrorCode::SlowConsumer), ending.to_string())
+        }
         End::Task(ending @ Ending::Goodbye) => (Farewell::AfterLastWords(ErrorCode::Unspecified), ending.to_string()),
         End::Task(ending @ Ending::StreamAborted) if connection.close_reason().is_none() => {
             (Farewell::Close(ErrorCode::MalformedFrame), ending.to_string())
@@ -201,7 +251,7 @@ fn say_go_away(session: &Session, code: ErrorCode, reason: &str) {
     // A client that was replaced must not come back by itself.
     let reconnect_after_ms = if code == ErrorCode::SessionReplaced { 0 } else { RECONNECT_AFTER_MS };
     let go_away = wire::GoAway { code: code.into(), message: reason.to_owned(), reconnect_after_ms };
-    session.answer(server_frame::Frame::GoAway(go_away));
+    session.say_last(server_frame::Frame::GoAway(go_away));
 }
 
 /// Waits until one of the tasks ends the connection. A task that panicked does; one that is done does not.

@@ -12,18 +12,19 @@ use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportCo
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use crate::{BrokerConfig, TlsError};
+use crate::{BrokerConfig, BrokerTls, TlsError, serving::Serving};
 
 /// Receive and send buffer asked of the system per socket; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
-/// What one lane or control stream may have in flight towards the broker.
-const STREAM_RECEIVE_WINDOW_BYTES: u32 = 1 << 20;
-/// What one connection may have in flight towards the broker; unlimited by default in quinn.
-const RECEIVE_WINDOW_BYTES: u32 = 4 << 20;
-/// What the broker keeps of one connection until it is acknowledged.
-const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Datagrams from clients are ignored; but quinn sends none where it may receive none.
+const DATAGRAM_RECEIVE_BYTES: usize = 1200;
 /// Round-trip time assumed before the first measurement; quinn's 333 ms is for the open internet.
 const INITIAL_RTT: Duration = Duration::from_millis(50);
+
+/// What is kept of packets of one connection that nobody has accepted yet, and of all of them: they are accepted at
+/// once, so there is little; quinn's 100 MiB would be there for a flood alone.
+const INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+const INCOMING_BUFFER_BYTES_TOTAL: u64 = 8 << 20;
 
 /// Why a broker's socket cannot be opened.
 #[derive(Debug, Error)]
@@ -82,25 +83,46 @@ fn open(address: SocketAddr, shared: bool) -> Result<UdpSocket, EndpointError> {
     })
 }
 
-/// The QUIC side of the configuration, shared by all workers.
-pub(crate) fn server_config(config: &BrokerConfig) -> Result<ServerConfig, EndpointError> {
+/// What workers open their endpoints with.
+#[derive(Debug, Clone)]
+pub(crate) struct EndpointSetup {
+    endpoint: EndpointConfig,
+    server: ServerConfig,
+}
+
+impl EndpointSetup {
+    /// The same for all workers: a client's packets may reach another one after a restart.
+    pub(crate) fn new(config: &BrokerConfig, serving: &Serving) -> Self {
+        let secret = config.reset_secret.clone().unwrap_or_else(|| config.tls.reset_secret());
+        Self { endpoint: secret.endpoint_config(), server: (*serving.server_config()).clone() }
+    }
+
+    /// Opens a worker's endpoint. Must be called within the worker's runtime.
+    pub(crate) fn open(self, socket: UdpSocket) -> io::Result<quinn::Endpoint> {
+        quinn::Endpoint::new(self.endpoint, Some(self.server), socket, Arc::new(TokioRuntime))
+    }
+}
+
+/// The QUIC side of the configuration, with the certificates of `tls`.
+pub(crate) fn server_config(config: &BrokerConfig, tls: &BrokerTls) -> Result<ServerConfig, EndpointError> {
     let idle = IdleTimeout::try_from(config.connections.idle_timeout).map_err(|_| EndpointError::IdleTimeout)?;
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(config.limits.lanes_max))
-        .stream_receive_window(VarInt::from_u32(STREAM_RECEIVE_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(RECEIVE_WINDOW_BYTES))
-        .send_window(SEND_WINDOW_BYTES)
+        .stream_receive_window(VarInt::from_u32(config.windows.stream_receive_bytes_max))
+        // Unlimited by default in quinn.
+        .receive_window(VarInt::from_u32(config.windows.receive_bytes_max))
+        .send_window(u64::from(config.windows.send_bytes_max))
+        .datagram_send_buffer_size(config.windows.datagram_send_bytes_max as usize)
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
-        .datagram_receive_buffer_size(None);
-    let mut server = ServerConfig::with_crypto(Arc::new(config.tls.quic_config()?));
-    server.transport_config(Arc::new(transport));
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES));
+    let mut server = ServerConfig::with_crypto(Arc::new(tls.quic_config()?));
+    server
+        .transport_config(Arc::new(transport))
+        .max_incoming(config.connections.handshakes_max)
+        .incoming_buffer_size(INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(INCOMING_BUFFER_BYTES_TOTAL);
     Ok(server)
-}
-
-/// A worker's endpoint. Must be called within the worker's runtime.
-pub(crate) fn endpoint(socket: UdpSocket, server: ServerConfig) -> io::Result<quinn::Endpoint> {
-    quinn::Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
 }

@@ -16,15 +16,21 @@ mod broker;
 mod config;
 mod connection;
 mod endpoint;
+mod local;
 mod mail;
 mod metrics;
+mod serving;
 mod session;
 mod stats;
 mod tls;
 mod worker;
 
 pub use broker::{Broker, BrokerError};
-pub use config::{BrokerConfig, ConnectionLimits, WORKERS_MAX};
+pub use config::{
+    BrokerConfig, ClientIdentity, ConnectionLimits, PublishLimits, QuicWindows, RetainedLimits, SessionLimits,
+    WORKERS_MAX,
+};
 pub use endpoint::EndpointError;
-pub use tls::{BrokerTls, TlsError};
+pub use local::{LocalBroker, LocalGround};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
 pub use zonecast_core::{OutboxLimits, Rights};

@@ -3,10 +3,13 @@
 use std::{convert::Infallible, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
-use zonecast_core::{InterestChange, OutboundEvent, SessionId, ZoneInterest};
-use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
+use zonecast_core::{InterestChange, OutboundEvent, Outcome, SessionId, Settled, ZoneInterest};
+use zonecast_protocol::{ClientId, Refusal};
 
-use crate::{session::Gauge, stats::Snapshot};
+use crate::{
+    session::{Gauge, TakeOver},
+    stats::Snapshot,
+};
 
 /// Messages that wait in one worker's mailbox before senders wait. Few: what waits here is not seen by the gauges of the
 /// sessions that it is for, and must fit between the soft and the hard mark of their outboxes.
@@ -23,8 +26,14 @@ pub(crate) enum Mail {
     Deliveries(Vec<HandOver>),
     /// A session of another worker hands zones over to one of this worker.
     TakeZones(TakeZones),
-    /// End a session; dropping the sender tells that nothing is matched for it any more, anywhere.
-    End(SessionId, ErrorCode, String, oneshot::Sender<Infallible>),
+    /// A session of this worker ends, and a new one takes its place.
+    TakeOver(TakeOver),
+    /// Dropped when its turn has come: all mail that was sent before has been handled.
+    Barrier(oneshot::Sender<Infallible>),
+    /// What became of deliveries, by the numbers of the tickets that this worker issued.
+    Outcomes(Vec<(u64, Outcome)>),
+    /// Answers for publishers whose sessions are, or were just now, on this worker.
+    Settled(Vec<Settled>),
     /// Count what is here.
     Snapshot(oneshot::Sender<Snapshot>),
 }

@@ -53,11 +53,20 @@ impl Totals {
         let held = |field: fn(&Snapshot) -> u64| newest.map_or(0, field);
         let gauges = vec![
             ("connections", "Connections that are open", shared.admission.connections() as u64),
+            ("handshakes", "Handshakes under way", shared.admission.handshakes() as u64),
             ("sessions", "Sessions that are live", total(|s| s.sessions as u64)),
             ("zones", "Zones held by sessions", held(|s| s.zones as u64)),
             ("topic_subscriptions", "Topic subscriptions held by sessions", held(|s| s.topics as u64)),
             ("queue_deliveries", "Deliveries that wait in outboxes", total(|s| s.queue_deliveries as u64)),
             ("queue_bytes", "Bytes of events that wait in outboxes", total(|s| s.queue_bytes as u64)),
+            ("kept_deliveries", "Deliveries written and not acknowledged", total(|s| s.kept_deliveries as u64)),
+            ("held_bytes", "Bytes of events that wait or are not acknowledged", total(|s| s.held_bytes as u64)),
+            ("publishes_unprocessed", "Publishes that wait to be processed", total(|s| s.tickets as u64)),
+            (
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the broker's certificate expires, in seconds since 1970; 0 when that cannot be read",
+                shared.serving.expires_at().unwrap_or(0),
+            ),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };
@@ -79,7 +88,7 @@ impl Totals {
     fn add_families(&mut self, shared: &Shared, snapshots: &[Snapshot]) {
         let mut by_class = BTreeMap::new();
         let (mut refusals, mut ended, mut failed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let mut drops = BTreeMap::new();
+        let (mut drops, mut settled) = (BTreeMap::new(), BTreeMap::new());
         for Snapshot { stats, .. } in snapshots {
             for (class, count) in [
                 ("reliable", stats.events_in.reliable),
@@ -92,8 +101,13 @@ impl Totals {
                 ("slow_consumer", stats.dropped_transient),
                 ("session_ended", stats.dropped_at_end),
                 ("state_replaced", stats.state_replaced),
+                ("poison", stats.poisoned),
             ] {
                 *drops.entry(reason.to_owned()).or_default() += count;
+            }
+            *settled.entry("processed".to_owned()).or_default() += stats.processed;
+            for (code, count) in &stats.unprocessed {
+                *settled.entry(code_label(*code).to_owned()).or_default() += count;
             }
             for (code, count) in &stats.refusals {
                 *refusals.entry(code_label(*code).to_owned()).or_default() += count;
@@ -105,13 +119,17 @@ impl Totals {
                 *failed.entry((*reason).to_owned()).or_default() += count;
             }
         }
+        let (reloaded, unusable) = shared.serving.reloads();
+        let reloads = BTreeMap::from([("ok".to_owned(), reloaded), ("failed".to_owned(), unusable)]);
         let (world_zones, world_events) = by_world(snapshots, shared.config.worlds_labelled_max);
         self.families = vec![
             ("events_in", "Events accepted from publishers", "class", by_class),
             ("drops", "Deliveries that were not written", "reason", drops),
+            ("publishes_settled", "Publishes that waited to be processed, by what became of them", "result", settled),
             ("refusals", "Requests and publishes refused", "code", refusals),
             ("sessions_ended", "Sessions that ended", "code", ended),
             ("handshakes_failed", "Connections that came to no session", "reason", failed),
+            ("tls_reloads", "Times that new certificates were to be taken", "result", reloads),
         ];
         // Gauges both: a world's count ends with its last zone, and worlds change places with `other`.
         self.gauge_families = vec![
@@ -123,14 +141,23 @@ impl Totals {
 
 fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
     vec![
+        ("retries_out", "Handshakes put off by a Retry", total(|s| s.stats.retries_out)),
         ("sessions_opened", "Sessions that began", total(|s| s.stats.sessions_opened)),
         ("events_unmatched", "Events that reached nobody", total(|s| s.stats.events_unmatched)),
         ("event_bytes_in", "Bytes of events accepted", total(|s| s.stats.event_bytes_in)),
         ("deliveries_queued", "Deliveries put into outboxes", total(|s| s.stats.deliveries_queued)),
         ("deliveries_out", "Deliveries written to receivers' streams", total(|s| s.stats.deliveries_out)),
         ("delivery_bytes_out", "Bytes written to delivery streams", total(|s| s.stats.delivery_bytes_out)),
+        ("datagrams_out", "Deliveries sent as datagrams", total(|s| s.stats.datagrams_out)),
+        ("sessions_detached", "Sessions kept when their link was lost", total(|s| s.stats.sessions_detached)),
+        ("sessions_resumed", "Sessions that went on over a new link", total(|s| s.stats.sessions_resumed)),
         ("gaps_out", "Gaps announced to receivers", total(|s| s.stats.gaps_out)),
         ("publishers_held", "Times that a lane was held back for a slow receiver", total(|s| s.stats.publishers_held)),
+        (
+            "publishers_ahead_of_rate",
+            "Times that a client was held back because it published faster than it may",
+            total(|s| s.stats.publishers_ahead_of_rate),
+        ),
         ("worker_hand_overs", "Events handed from one worker to another", total(|s| s.stats.hand_overs)),
     ]
 }
@@ -202,12 +229,10 @@ fn encode_histogram(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Stats;
 
     fn snapshot(worlds: &[(&str, usize, u64)]) -> Snapshot {
         let worlds = worlds.iter().map(|(name, zones, events)| ((*name).to_owned(), *zones, *events)).collect();
-        let stats = Stats::default();
-        Snapshot { stats, sessions: 0, queue_deliveries: 0, queue_bytes: 0, zones: 0, topics: 0, epoch: 0, worlds }
+        Snapshot { worlds, ..Snapshot::default() }
     }
 
     #[test]

@@ -1,63 +1,60 @@
 //! A session as its worker holds it: what waits for it, and how its tasks are woken.
 
+mod gauge;
+mod succession;
+
 use std::{
     cell::{Cell, Ref, RefCell},
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::Bytes;
+use thiserror::Error;
 use tokio::{
-    sync::{Notify, oneshot},
-    time::Instant,
+    sync::Notify,
+    time::{Instant, sleep_until},
 };
-use zonecast_core::{OutboundEvent, Outbox, OutboxLimits, Pushed, SessionId, SessionRules};
+use zonecast_core::{
+    ControlLog, NeverSaid, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, SessionId, SessionRules,
+    Ticket, TokenBucket,
+};
 use zonecast_protocol::{
     ClientId,
-    codec::encode_server_frame,
-    wire::{ErrorCode, server_frame},
+    wire::{DeliveryAck, ErrorCode, server_frame},
+};
+
+pub(crate) use self::{
+    gauge::Gauge,
+    succession::{Heritage, Resume, TakeOver},
 };
 
 /// Bytes of answers that wait on the control stream before the session's own requests and publishes wait.
 const CONTROL_BYTES_SOFT: usize = 256 << 10;
+/// Bytes of answers, written or not, that a client may leave unconfirmed. All its zones, handed over with the longest
+/// names, are some 30 MB.
+const CONTROL_BYTES_MAX: usize = 64 << 20;
 
-/// Whether a session can take more, readable from every worker.
-///
-/// Only the session's own worker writes it. Publishers of reliable events wait on it, whichever worker they are on.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge {
-    over: AtomicBool,
-    relieved: Notify,
+/// Why an acknowledgement cannot be.
+#[derive(Debug, Error)]
+pub(crate) enum AckError {
+    /// Deliveries that were never sent.
+    #[error("for delivery {0}, which was never sent")]
+    Delivery(u64),
+    /// Frames of the control stream that were never sent.
+    #[error("for more frames of the control stream than were sent (control_through)")]
+    Control,
 }
 
-impl Gauge {
-    /// Whether the outbox is over its soft mark.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+impl From<NeverSent> for AckError {
+    fn from(NeverSent { seq }: NeverSent) -> Self {
+        Self::Delivery(seq)
     }
+}
 
-    /// Waits until it is not. A session that never gets there is ended by its worker, which relieves it too.
-    pub(crate) async fn relieved(&self) {
-        loop {
-            let relieved = self.relieved.notified();
-            if !self.is_over() {
-                return;
-            }
-            relieved.await;
-        }
-    }
-
-    fn set(&self, over: bool) {
-        if over != self.over.load(Ordering::Relaxed) {
-            self.over.store(over, Ordering::Release);
-            if !over {
-                self.relieved.notify_waiters();
-            }
-        }
+impl From<NeverSaid> for AckError {
+    fn from(NeverSaid: NeverSaid) -> Self {
+        Self::Control
     }
 }
 
@@ -65,12 +62,15 @@ impl Gauge {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) client: ClientId,
+    pub(crate) incarnation: u64,
+    /// For how long it outlives its link; zero: not at all.
+    pub(crate) resume_window: Duration,
     pub(crate) rules: RefCell<SessionRules>,
     pub(crate) gauge: Arc<Gauge>,
     outbox: RefCell<Outbox>,
     outbox_filled: Notify,
     outbox_drained: Notify,
-    control: RefCell<BytesMut>,
+    control: RefCell<ControlLog>,
     control_filled: Notify,
     control_drained: Notify,
     /// Set once: why the session ends.
@@ -85,21 +85,43 @@ pub(crate) struct Session {
     pub(crate) interest_ended: Cell<bool>,
     /// Since when the outbox is over its soft mark without a break.
     over_since: Cell<Option<Instant>>,
-    /// Dropped when nothing is matched for this session any more.
-    awaiting_end: RefCell<Vec<oneshot::Sender<Infallible>>>,
+    over_set: Notify,
+    /// By what the soft marks are divided.
+    scarcity: Cell<usize>,
+    /// The session that takes this one's place, if one does.
+    heir: RefCell<Option<TakeOver>>,
+    /// How fast its client may publish.
+    publish_rate: RefCell<TokenBucket>,
+    /// Steps under way that may still change what the session leaves behind.
+    steps: Cell<usize>,
+    step_done: Notify,
+    /// Set when all that an earlier session left is here.
+    ready: Cell<bool>,
+    ready_set: Notify,
 }
 
 impl Session {
-    pub(crate) fn new(id: SessionId, client: ClientId, rules: SessionRules, limits: OutboxLimits) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        client: ClientId,
+        incarnation: u64,
+        resume_window: Duration,
+        rules: SessionRules,
+        limits: OutboxLimits,
+        publish_rate: TokenBucket,
+    ) -> Self {
+        let keeps = !resume_window.is_zero();
         Self {
             id,
             client,
+            incarnation,
+            resume_window,
             rules: RefCell::new(rules),
             gauge: Arc::default(),
-            outbox: RefCell::new(Outbox::new(limits)),
+            outbox: RefCell::new(Outbox::new(limits, keeps)),
             outbox_filled: Notify::new(),
             outbox_drained: Notify::new(),
-            control: RefCell::default(),
+            control: RefCell::new(ControlLog::new(keeps)),
             control_filled: Notify::new(),
             control_drained: Notify::new(),
             end: RefCell::default(),
@@ -109,8 +131,20 @@ impl Session {
             closing: Cell::new(false),
             interest_ended: Cell::new(false),
             over_since: Cell::new(None),
-            awaiting_end: RefCell::default(),
+            over_set: Notify::new(),
+            scarcity: Cell::new(1),
+            heir: RefCell::default(),
+            publish_rate: RefCell::new(publish_rate),
+            steps: Cell::new(0),
+            step_done: Notify::new(),
+            ready: Cell::new(false),
+            ready_set: Notify::new(),
         }
+    }
+
+    /// Whether what was sent is kept until the client has it, for a resume.
+    pub(crate) fn keeps(&self) -> bool {
+        !self.resume_window.is_zero()
     }
 
     /// Queues a delivery.
@@ -125,18 +159,51 @@ impl Session {
     }
 
     fn set_gauge(&self) {
-        let over = self.outbox.borrow().is_over_soft_mark();
+        let over = self.outbox.borrow().is_over_soft_mark(self.scarcity.get());
         self.gauge.set(over && !self.closing.get());
         if !over {
             self.over_since.set(None);
         } else if self.over_since.get().is_none() {
             self.over_since.set(Some(Instant::now()));
+            self.over_set.notify_one();
+        }
+    }
+
+    /// Divides the soft marks, while memory is scarce.
+    pub(crate) fn set_scarcity(&self, scarcity: usize) {
+        if self.scarcity.replace(scarcity) != scarcity {
+            self.set_gauge();
         }
     }
 
     /// For how long the outbox has been over its soft mark without a break.
     pub(crate) fn over_for(&self) -> Duration {
         self.over_since.get().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Waits until the outbox has been over its soft mark for so long without a break.
+    pub(crate) async fn over_too_long(&self, patience: Duration) {
+        loop {
+            match self.over_since.get() {
+                None => self.over_set.notified().await,
+                Some(since) => {
+                    sleep_until(since + patience).await;
+                    if self.over_since.get() == Some(since) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what the client says that it has. `outcome` is told of each ticket that is settled.
+    pub(crate) fn acknowledge(&self, ack: &DeliveryAck, outcome: impl FnMut(Ticket, Outcome)) -> Result<(), AckError> {
+        let done = [(Outcome::Processed, &ack.processed[..]), (Outcome::Rejected, &ack.rejected[..])];
+        self.outbox.borrow_mut().acknowledge(ack.through_seq, &done, outcome)?;
+        self.control.borrow_mut().confirm(ack.control_through)?;
+        self.set_gauge();
+        self.control_drained.notify_waiters();
+        Ok(())
     }
 
     /// Looks at the outbox.
@@ -176,29 +243,60 @@ impl Session {
         }
     }
 
+    /// Takes note of so many publishes; returns for how long to read no more of them.
+    pub(crate) fn count_publishes(&self, count: u32, now_us: u64) -> Duration {
+        let mut rate = self.publish_rate.borrow_mut();
+        rate.take(count, now_us);
+        Duration::from_micros(rate.wait_us(now_us))
+    }
+
     /// Queues a frame for the control stream.
     pub(crate) fn answer(&self, frame: server_frame::Frame) {
-        encode_server_frame(frame, &mut self.control.borrow_mut());
+        let held_bytes = {
+            let mut control = self.control.borrow_mut();
+            control.push(frame);
+            control.held_bytes()
+        };
+        if held_bytes > CONTROL_BYTES_MAX {
+            self.end(ErrorCode::SlowConsumer, "answers are not confirmed (DeliveryAck.control_through)");
+        }
         self.control_filled.notify_one();
     }
 
-    /// Whether more answers wait than a client that reads them would leave.
+    /// Queues the last frame for the control stream.
+    pub(crate) fn say_last(&self, frame: server_frame::Frame) {
+        self.control.borrow_mut().push_last(frame);
+        self.control_filled.notify_one();
+    }
+
+    /// Whether more answers wait, or are not confirmed, than a client that reads them would leave. Lanes wait for it.
     pub(crate) fn answers_are_many(&self) -> bool {
-        self.control.borrow().len() >= CONTROL_BYTES_SOFT
+        self.control.borrow().held_bytes() >= CONTROL_BYTES_SOFT
     }
 
     /// Waits while that is so, unless nothing more is read from the client anyway.
     pub(crate) async fn room_for_answers(&self) {
+        self.room_on_control(|session| !session.answers_are_many()).await;
+    }
+
+    /// Waits while more answers are unwritten than a client that reads them would leave. The control stream waits for no
+    /// more than this: the confirmations of what was written come on it.
+    pub(crate) async fn answers_written(&self) {
+        self.room_on_control(|session| session.control.borrow().unwritten_bytes() < CONTROL_BYTES_SOFT).await;
+    }
+
+    async fn room_on_control(&self, is_room: impl Fn(&Self) -> bool) {
         let room = async {
             loop {
                 let drained = self.control_drained.notified();
-                if !self.answers_are_many() {
+                if is_room(self) {
                     return;
                 }
                 drained.await;
             }
         };
         tokio::select! {
+            biased;
             () = room => {}
             () = self.reading_stopped() => {}
         }
@@ -219,9 +317,9 @@ impl Session {
     }
 
     /// Waits for answers to write; `None` when no more will come.
-    pub(crate) async fn next_answers(&self) -> Option<BytesMut> {
+    pub(crate) async fn next_answers(&self) -> Option<Bytes> {
         loop {
-            let waiting = self.control.borrow_mut().split();
+            let waiting = self.control.borrow_mut().take();
             if !waiting.is_empty() {
                 self.control_drained.notify_waiters();
                 return Some(waiting);
@@ -251,16 +349,6 @@ impl Session {
                 None => self.end_set.notified().await,
             }
         }
-    }
-
-    /// Drops the sender once the session's interest has ended.
-    pub(crate) fn tell_when_interest_ended(&self, ended: oneshot::Sender<Infallible>) {
-        self.awaiting_end.borrow_mut().push(ended);
-    }
-
-    /// Tells those who wait for it that nothing is matched for this session any more.
-    pub(crate) fn tell_interest_ended(&self) {
-        self.awaiting_end.borrow_mut().clear();
     }
 
     /// Nothing more will be queued: writers finish, publishers stop waiting for this session.

@@ -1,5 +1,8 @@
 //! The broker's side of TLS: certificate, client certificates, and the QUIC configuration made of them.
 
+mod certificate;
+mod restart;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -10,10 +13,14 @@ use quinn::crypto::rustls::QuicServerConfig;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use thiserror::Error;
 use zonecast_protocol::ALPN;
+
+pub use self::certificate::client_named_by;
+pub(crate) use self::certificate::{check_names_client, names};
+pub use self::restart::{ResetSecret, SecretTooShort};
 
 /// A broker's certificate chain and key, and the authorities whose client certificates it demands.
 #[derive(Debug)]
@@ -128,7 +135,25 @@ impl BrokerTls {
         self.client_roots.is_some()
     }
 
-    /// The TLS side of a QUIC endpoint: TLS 1.3, our ALPN, no 0-RTT (its data could be replayed by anyone).
+    /// The DNS names and URIs that the broker's certificate is for.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.certificates.first().map_or_else(Vec::new, certificate::names)
+    }
+
+    /// When the broker's certificate expires, in seconds since 1970; `None` when that cannot be read.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<u64> {
+        certificate::expires_at(self.certificates.first()?)
+    }
+
+    /// The private key as the secret that is kept over restarts.
+    pub(crate) fn reset_secret(&self) -> ResetSecret {
+        ResetSecret::of_key(self.key.secret_der())
+    }
+
+    /// The TLS side of a QUIC endpoint: TLS 1.3, our ALPN, no 0-RTT (its data could be replayed by anyone), no
+    /// resumption.
     ///
     /// # Errors
     /// Certificate, key and authorities do not serve together.
@@ -145,6 +170,9 @@ impl BrokerTls {
         let mut config = builder.with_single_cert(self.certificates.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.max_early_data_size = 0;
+        // No resumption either: every connection has its certificate checked, against the authorities of that moment.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(QuicServerConfig::try_from(config)?)
     }
 }

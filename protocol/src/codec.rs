@@ -5,7 +5,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::{
     Message,
-    encoding::{encode_varint, encoded_len_varint},
+    encoding::{decode_varint, encode_varint, encoded_len_varint},
 };
 use thiserror::Error;
 
@@ -52,6 +52,14 @@ pub enum FrameError {
         /// Where it came.
         place: &'static str,
     },
+    /// A frame that says what cannot be.
+    #[error("a {frame} frame is {problem}")]
+    Impossible {
+        /// The frame's name.
+        frame: &'static str,
+        /// What cannot be.
+        problem: String,
+    },
 }
 
 impl FrameError {
@@ -62,7 +70,7 @@ impl FrameError {
             Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
             Self::BadLength | Self::Truncated { .. } | Self::Malformed(_) => ErrorCode::MalformedFrame,
             Self::Unknown => ErrorCode::UnknownFrame,
-            Self::Unexpected { .. } => ErrorCode::UnexpectedFrame,
+            Self::Unexpected { .. } | Self::Impossible { .. } => ErrorCode::UnexpectedFrame,
         }
     }
 
@@ -167,6 +175,15 @@ impl FrameCutter {
         }
         if bytes.len() >= LENGTH_PREFIX_BYTES_MAX { Err(FrameError::BadLength) } else { Ok(None) }
     }
+}
+
+/// How long the first of some frames is, its length prefix included; `None` when it is not whole.
+#[must_use]
+pub fn first_frame_bytes(mut frames: &[u8]) -> Option<usize> {
+    let whole = frames.len();
+    let length = usize::try_from(decode_varint(&mut frames).ok()?).ok()?;
+    let prefix = whole - frames.len();
+    (length <= frames.len()).then_some(prefix + length)
 }
 
 /// Decodes a frame that a client sent. Byte fields share the frame's memory.
@@ -276,4 +293,9 @@ fn deliver_head(seq: u64, flags: DeliverFlags, event_length: u64) -> ([u8; DELIV
 pub fn encode_gap(from_seq: u64, to_seq: u64, reason: GapReason, out: &mut BytesMut) {
     let gap = crate::wire::Gap { from_seq, to_seq, reason: reason.into() };
     encode_server_frame(server_frame::Frame::Gap(gap), out);
+}
+
+/// Appends a whole `ServerFrame` with a `Datagrams`.
+pub fn encode_datagrams(from_seq: u64, to_seq: u64, out: &mut BytesMut) {
+    encode_server_frame(server_frame::Frame::Datagrams(crate::wire::Datagrams { from_seq, to_seq }), out);
 }

@@ -118,6 +118,12 @@ impl Zone {
         [self.max_x, self.max_y]
     }
 
+    /// The area, in the square of the world's unit of length.
+    #[must_use]
+    pub fn area(&self) -> f64 {
+        (self.max_x - self.min_x) * (self.max_y - self.min_y)
+    }
+
     /// Whether the distance from the circle's centre to the nearest point of the zone is at most its radius.
     ///
     /// This is the only definition of a match. In IEEE 754 double precision, with `dx` and `dy` the distances along

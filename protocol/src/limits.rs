@@ -20,6 +20,9 @@ pub struct Limits {
     pub radius_max: f64,
     /// Greatest absolute value of a coordinate, in the world's unit of length. Default: 1e12.
     pub coordinate_abs_max: f64,
+    /// Greatest area of a zone, in the square of the world's unit of length. Default: 4e24, all that the coordinates
+    /// permit.
+    pub zone_area_max: f64,
     /// Lanes of one client, numbered from 0. Default: 16. At most 256.
     pub lanes_max: u32,
 }
@@ -39,6 +42,7 @@ impl Default for Limits {
             kinds_per_zone_max: 32,
             radius_max: 1e6,
             coordinate_abs_max: 1e12,
+            zone_area_max: 4e24,
             lanes_max: 16,
         }
     }
@@ -61,15 +65,23 @@ impl Limits {
         Ok(())
     }
 
-    /// Checks a zone's corners.
+    /// Checks a zone's corners and area.
     ///
     /// # Errors
-    /// A coordinate is beyond its limit.
+    /// A coordinate or the area is beyond its limit.
     pub fn check_zone(&self, zone: &Zone) -> Result<(), Refusal> {
         self.check_coordinate("min_x", zone.min()[0])?;
         self.check_coordinate("min_y", zone.min()[1])?;
         self.check_coordinate("max_x", zone.max()[0])?;
-        self.check_coordinate("max_y", zone.max()[1])
+        self.check_coordinate("max_y", zone.max()[1])?;
+        let area = zone.area();
+        if area > self.zone_area_max {
+            return Err(Refusal::new(
+                ErrorCode::GeometryOutOfRange,
+                format!("the zone's area is {area:e}; at most {:e} is permitted (zone_area_max)", self.zone_area_max),
+            ));
+        }
+        Ok(())
     }
 
     fn check_coordinate(&self, field: &str, value: f64) -> Result<(), Refusal> {
@@ -93,6 +105,7 @@ impl From<&Limits> for wire::Limits {
             kinds_per_zone_max: limits.kinds_per_zone_max,
             radius_max: limits.radius_max,
             coordinate_abs_max: limits.coordinate_abs_max,
+            zone_area_max: limits.zone_area_max,
             lanes_max: limits.lanes_max,
         }
     }
@@ -108,6 +121,8 @@ impl From<&wire::Limits> for Limits {
             kinds_per_zone_max: limits.kinds_per_zone_max,
             radius_max: limits.radius_max,
             coordinate_abs_max: limits.coordinate_abs_max,
+            // A broker that does not say leaves it to the coordinates.
+            zone_area_max: if limits.zone_area_max > 0.0 { limits.zone_area_max } else { f64::INFINITY },
             lanes_max: limits.lanes_max,
         }
     }

@@ -8,7 +8,7 @@ use zonecast_protocol::codec::{
     encode_deliver, encode_deliver_datagram, encode_server_frame,
 };
 use zonecast_protocol::wire::{self, client_frame, server_frame};
-use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target};
+use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target, Zone};
 
 fn quake() -> wire::Event {
     wire::Event {
@@ -85,6 +85,28 @@ fn events_beyond_a_limit_are_refused_by_name() {
     };
     assert_eq!(code(&place(100.5, 0.0)), Err(ErrorCode::GeometryOutOfRange));
     assert_eq!(code(&place(0.0, 10.5)), Err(ErrorCode::GeometryOutOfRange));
+}
+
+#[test]
+fn zones_beyond_a_limit_are_refused_by_name() {
+    let limits = Limits { coordinate_abs_max: 100.0, zone_area_max: 50.0, ..Limits::default() };
+    let told = |zone: &Zone| limits.check_zone(zone).map_err(|refusal| (refusal.code, refusal.message)).unwrap_err();
+    assert!(limits.check_zone(&Zone::new(0.0, 0.0, 5.0, 10.0).unwrap()).is_ok());
+    assert!(limits.check_zone(&Zone::new(-100.0, 0.0, 100.0, 0.0).unwrap()).is_ok(), "a line has no area");
+    for (zone, name) in [
+        (Zone::new(0.0, 0.0, 5.1, 10.0).unwrap(), "zone_area_max"),
+        (Zone::new(0.0, 0.0, 1.0, 100.1).unwrap(), "coordinate_abs_max"),
+    ] {
+        let (code, message) = told(&zone);
+        assert_eq!(code, ErrorCode::GeometryOutOfRange);
+        assert!(message.contains(name), "{message}");
+    }
+    // By default the coordinates alone decide.
+    let all = Limits::default();
+    let edge = all.coordinate_abs_max;
+    assert!(all.check_zone(&Zone::new(-edge, -edge, edge, edge).unwrap()).is_ok());
+    let silent = wire::Limits { zone_area_max: 0.0, ..(&all).into() };
+    assert_eq!(Limits::from(&silent).zone_area_max, f64::INFINITY, "an older broker does not say");
 }
 
 #[test]

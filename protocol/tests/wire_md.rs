@@ -128,9 +128,11 @@ fn the_stated_defaults_are_the_defaults() {
         ("topics_per_session_max", thousands(limits.topics_per_session_max)),
         ("radius_max", "1,000,000".to_owned()),
         ("coordinate_abs_max", "1e12".to_owned()),
+        ("zone_area_max", "4e24".to_owned()),
         ("lanes_max", thousands(limits.lanes_max)),
     ] {
         assert!(WIRE_MD.contains(&format!("| `{name}` | {value} |")), "{name} {value}");
     }
     assert!((limits.radius_max - 1e6).abs() < f64::EPSILON && (limits.coordinate_abs_max - 1e12).abs() < f64::EPSILON);
+    assert!((limits.zone_area_max - 4e24).abs() < f64::EPSILON);
 }

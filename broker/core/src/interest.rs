@@ -97,6 +97,8 @@ pub enum InterestOp {
     RemoveTopic(SessionId, u32),
     /// All interest of the session ends.
     EndSession(SessionId),
+    /// All interest of the first session is the second one's from now on, under the same ids.
+    Rehome(SessionId, SessionId),
 }
 
 /// A change of interest that takes effect as a whole: every event is matched before it or after it.

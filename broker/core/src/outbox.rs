@@ -1,43 +1,21 @@
-//! What waits for one session, bounded, and what gives way when it is too slow.
+//! What waits for one session and what it has not acknowledged, bounded, and what gives way when it is too slow.
+
+mod heritage;
+mod kept;
+mod room;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 use zonecast_protocol::{
-    DeliveryClass, EventView,
-    codec::{DeliverFlags, encode_deliver, encode_gap},
+    codec::{DeliverFlags, encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap},
     wire::GapReason,
 };
 
-use crate::OutboxLimits;
-
-/// An event on its way to sessions: the publisher's bytes and what the outbox must know of them. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct OutboundEvent {
-    /// The encoded event, shared by all its deliveries.
-    pub bytes: Bytes,
-    /// When the broker received it, microseconds on the broker's own clock.
-    pub received_at_us: u64,
-    /// What is promised.
-    pub class: DeliveryClass,
-    /// For state events: whose value this is.
-    state_key: Option<Arc<StateKey>>,
-}
-
-/// Whose latest value a state event is: publisher and key.
-type StateKey = (u64, Box<str>);
-
-impl OutboundEvent {
-    /// Takes an event out of the buffer it arrived in.
-    ///
-    /// The bytes are copied, once per event, so that a waiting event keeps no receive buffer of up to 64 KiB alive.
-    #[must_use]
-    pub fn new(view: &EventView<'_>, bytes: &[u8], received_at_us: u64) -> Self {
-        let state_key = (view.class == DeliveryClass::State).then(|| Arc::new((view.source, view.key.into())));
-        Self { bytes: Bytes::copy_from_slice(bytes), received_at_us, class: view.class, state_key }
-    }
-}
+pub use self::heritage::{LeftDeliveries, ResumePoint};
+use self::kept::{Kept, What, Written};
+use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
 
 /// What became of a pushed event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +34,28 @@ pub enum Pushed {
 /// What one [`Outbox::drain`] took out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Drained {
-    /// Deliveries written.
+    /// Deliveries written, datagrams among them.
     pub deliveries: u64,
     /// Gaps written.
     pub gaps: u64,
+}
+
+/// Where transient events go that fit into a datagram. The default has no room.
+#[derive(Debug, Default)]
+pub struct Datagrams {
+    /// Most bytes of one.
+    pub datagram_bytes_max: usize,
+    /// Bytes that can be sent now.
+    pub room_bytes: usize,
+    /// What is to be sent.
+    pub ready: Vec<Bytes>,
+}
+
+/// An acknowledgement of deliveries that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeverSent {
+    /// The number that was acknowledged.
+    pub seq: u64,
 }
 
 #[derive(Debug)]
@@ -67,22 +63,36 @@ struct Slot {
     seq: u64,
     /// `None` once the event was dropped to make room.
     event: Option<OutboundEvent>,
+    /// Written to an earlier session of the client, or sent twice by its publisher.
+    resent: bool,
+    /// How many runs of the client were lost with it.
+    crashes: u32,
 }
 
-/// A session's bounded queue of deliveries.
+/// A session's bounded queue of deliveries, and the ring of those that it has not acknowledged.
 ///
 /// Deliveries are numbered when pushed. Whatever is dropped leaves a jump in the numbers, and [`drain`](Self::drain)
-/// announces every jump by a `Gap` in its place: that is the only way a delivery disappears.
+/// explains every jump in its place, by a `Gap` or, for what was sent as datagrams, by `Datagrams`: that is the only way
+/// a delivery disappears. What was drained is kept until [`acknowledge`](Self::acknowledge) names it, where the session
+/// can be resumed or the publisher waits for it to be processed; and counts against the bounds until then.
 #[derive(Debug)]
 pub struct Outbox {
     limits: OutboxLimits,
+    /// Whether what was written is kept until it is received.
+    keeps: bool,
     /// Ascending by `seq`; dropped slots are swept out when they are the majority.
     slots: VecDeque<Slot>,
     /// Slots with an event.
     waiting: usize,
     waiting_bytes: usize,
     next_seq: u64,
+    /// The last number that was written, or sent as a datagram, or explained.
     written_through: u64,
+    /// Numbers up to this one come from an earlier session.
+    inherited_through: u64,
+    /// Numbers that were sent as datagrams and are not explained on the stream yet.
+    datagrams: Option<(u64, u64)>,
+    kept: Kept,
     /// Numbers of the transient events that wait, oldest first.
     transient: VecDeque<u64>,
     transient_bytes: usize,
@@ -94,16 +104,20 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox. With `keeps`, what is written is kept until it is acknowledged as received.
     #[must_use]
-    pub fn new(limits: OutboxLimits) -> Self {
+    pub fn new(limits: OutboxLimits, keeps: bool) -> Self {
         Self {
             limits,
+            keeps,
             slots: VecDeque::new(),
             waiting: 0,
             waiting_bytes: 0,
             next_seq: 1,
             written_through: 0,
+            inherited_through: 0,
+            datagrams: None,
+            kept: Kept::default(),
             transient: VecDeque::new(),
             transient_bytes: 0,
             state: FxHashMap::default(),
@@ -112,10 +126,16 @@ impl Outbox {
         }
     }
 
-    /// Whether there is nothing to write: no delivery and no gap.
+    /// Whether there is nothing to write: no delivery and no gap. Datagrams may be left to be explained.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting == 0 && self.written_through + 1 == self.next_seq
+    }
+
+    /// Whether there is nothing to write and all that was written has been received.
+    #[must_use]
+    pub fn is_received(&self) -> bool {
+        self.is_empty() && self.kept.is_received()
     }
 
     /// Deliveries that wait.
@@ -130,6 +150,24 @@ impl Outbox {
         self.waiting_bytes
     }
 
+    /// Whether this number was sent, or is 0.
+    #[must_use]
+    pub fn has_sent(&self, seq: u64) -> bool {
+        seq <= self.written_through
+    }
+
+    /// Deliveries that were written and are not acknowledged.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.kept.events()
+    }
+
+    /// Bytes of events held in all: those that wait and those that are not acknowledged.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.waiting_bytes + self.kept.bytes()
+    }
+
     /// Transient events dropped so far.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
@@ -137,15 +175,18 @@ impl Outbox {
     }
 
     /// Whether publishers to this session should be held back. Transient events do not count: they give way.
+    ///
+    /// `scarcity` divides the marks: 1 while the broker has memory for all.
     #[must_use]
-    pub fn is_over_soft_mark(&self) -> bool {
+    pub fn is_over_soft_mark(&self, scarcity: usize) -> bool {
         let (deliveries, bytes) = self.lasting();
-        deliveries >= self.limits.deliveries_soft || bytes >= self.limits.bytes_soft
+        deliveries >= self.limits.deliveries_soft / scarcity || bytes >= self.limits.bytes_soft / scarcity
     }
 
-    /// Deliveries that wait and may not be dropped, and their bytes.
+    /// Deliveries that may not be dropped, and their bytes: those that wait and those that are not acknowledged.
     fn lasting(&self) -> (usize, usize) {
-        (self.waiting - self.transient.len(), self.waiting_bytes - self.transient_bytes)
+        let waiting = (self.waiting - self.transient.len(), self.waiting_bytes - self.transient_bytes);
+        (waiting.0 + self.kept.events(), waiting.1 + self.kept.bytes())
     }
 
     /// Queues an event, or says why not. After [`Pushed::Overflow`] nothing is queued any more.
@@ -156,122 +197,165 @@ impl Outbox {
     }
 
     fn push_if_room(&mut self, event: OutboundEvent) -> Pushed {
-        if let Some(seq) = event.state_key.as_ref().and_then(|key| self.state.get(key)).copied() {
+        if let Some(seq) = event.state_key().and_then(|key| self.state.get(key)).copied() {
             return self.replace(seq, event);
         }
-        if !self.make_room(1, event.bytes.len()) {
-            if event.class == DeliveryClass::Transient {
+        if !self.make_room(1, event.bytes().len()) {
+            if event.is_transient() {
                 self.next_seq += 1;
                 self.dropped_total += 1;
                 return Pushed::Dropped;
             }
             return Pushed::Overflow;
         }
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.waiting += 1;
-        self.waiting_bytes += event.bytes.len();
-        match (event.class, &event.state_key) {
-            (DeliveryClass::Transient, _) => {
-                self.transient.push_back(seq);
-                self.transient_bytes += event.bytes.len();
-            }
-            (_, Some(key)) => {
-                self.state.insert(Arc::clone(key), seq);
-            }
-            _ => {}
-        }
-        self.slots.push_back(Slot { seq, event: Some(event) });
+        let resent = event.arrival().resent;
+        self.append(event, resent, 0);
         Pushed::Queued
     }
 
-    /// Encodes what waits, oldest first, until `out` holds at least `bytes_max` bytes or nothing is left.
+    /// Gives an event the next number and its place in the accounts, whether there is room or not.
+    fn append(&mut self, event: OutboundEvent, resent: bool, crashes: u32) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.waiting += 1;
+        self.waiting_bytes += event.bytes().len();
+        if event.is_transient() {
+            self.transient.push_back(seq);
+            self.transient_bytes += event.bytes().len();
+        } else if let Some(key) = event.state_key() {
+            self.state.insert(Arc::clone(key), seq);
+        }
+        self.slots.push_back(Slot { seq, event: Some(event), resent, crashes });
+    }
+
+    /// Encodes what waits, oldest first, until `out` holds at least `bytes_max` bytes or nothing is left. Transient
+    /// events for which there is room among the `datagrams` go there.
     ///
     /// `waited` is told for each delivery how many microseconds it spent here, by the clock that `now_us` is read from.
-    pub fn drain(&mut self, out: &mut BytesMut, bytes_max: usize, now_us: u64, mut waited: impl FnMut(u64)) -> Drained {
+    pub fn drain(
+        &mut self,
+        out: &mut BytesMut,
+        bytes_max: usize,
+        datagrams: &mut Datagrams,
+        now_us: u64,
+        mut waited: impl FnMut(u64),
+    ) -> Drained {
         let mut drained = Drained::default();
         while out.len() < bytes_max {
-            let Some(Slot { seq, event }) = self.slots.pop_front() else {
+            let Some(slot) = self.slots.pop_front() else {
                 drained.gaps += self.announce_gap_before(self.next_seq, out);
                 break;
             };
-            let Some(event) = event else { continue };
-            drained.gaps += self.announce_gap_before(seq, out);
-            encode_deliver(seq, DeliverFlags::default(), &event.bytes, out);
-            self.written_through = seq;
+            let Slot { seq, event: Some(event), resent, crashes } = slot else { continue };
+            let arrival = event.arrival();
+            let flags = DeliverFlags { resent, await_processing: arrival.ticket.is_some() };
             self.forget(&event);
-            waited(now_us.saturating_sub(event.received_at_us));
+            waited(now_us.saturating_sub(arrival.at_us));
             drained.deliveries += 1;
+            if event.is_transient() && datagrams.take(seq, flags, event.bytes()) {
+                drained.gaps += self.announce_gap_before(seq, out);
+                let (from, _) = self.datagrams.unwrap_or((seq, seq));
+                self.datagrams = Some((from, seq));
+            } else {
+                drained.gaps += self.announce_gap_before(seq, out);
+                self.explain_datagrams(out);
+                encode_deliver(seq, flags, event.bytes(), out);
+            }
+            self.written_through = seq;
+            if arrival.ticket.is_some() || self.keeps {
+                let is_transient = event.is_transient();
+                let what = if is_transient { What::Transient } else { What::Delivery(event, crashes) };
+                self.kept.keep(Written { seq, what });
+            }
         }
         drained
     }
 
+    /// Whether datagrams were sent that are not explained on the stream.
+    #[must_use]
+    pub fn has_unexplained_datagrams(&self) -> bool {
+        self.datagrams.is_some()
+    }
+
+    /// Explains on the stream which numbers were sent as datagrams, if any were since the last time.
+    pub fn explain_datagrams(&mut self, out: &mut BytesMut) {
+        if let Some((from, to)) = self.datagrams.take() {
+            encode_datagrams(from, to, out);
+        }
+    }
+
     fn announce_gap_before(&mut self, seq: u64, out: &mut BytesMut) -> u64 {
-        if seq == self.written_through + 1 {
+        let (from, to) = (self.written_through + 1, seq - 1);
+        if from > to {
             return 0;
         }
-        encode_gap(self.written_through + 1, seq - 1, GapReason::SlowConsumer, out);
-        self.written_through = seq - 1;
-        1
+        self.explain_datagrams(out);
+        self.written_through = to;
+        if self.keeps {
+            self.kept.keep(Written { seq: to, what: What::Gap(to + 1 - from) });
+        }
+        if from <= self.inherited_through {
+            encode_gap(from, to.min(self.inherited_through), GapReason::Evicted, out);
+        }
+        if to > self.inherited_through {
+            encode_gap(from.max(self.inherited_through + 1), to, GapReason::SlowConsumer, out);
+        }
+        1 + u64::from(from <= self.inherited_through && to > self.inherited_through)
+    }
+
+    /// Frees what the session has acknowledged: all up to `through_seq` as received, and what it is done with.
+    /// `outcome` is told of each ticket that is thereby settled.
+    ///
+    /// # Errors
+    /// A number was never sent. Nothing is freed then.
+    pub fn acknowledge(
+        &mut self,
+        through_seq: u64,
+        done: &[(Outcome, &[u64])],
+        mut outcome: impl FnMut(Ticket, Outcome),
+    ) -> Result<(), NeverSent> {
+        let greatest = done.iter().flat_map(|(_, seqs)| seqs.iter()).copied().fold(through_seq, u64::max);
+        if !self.has_sent(greatest) {
+            return Err(NeverSent { seq: greatest });
+        }
+        self.kept.received(through_seq);
+        for (what, seqs) in done {
+            for seq in *seqs {
+                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.arrival().ticket) {
+                    outcome(ticket, *what);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes a departing event out of the accounts.
     fn forget(&mut self, event: &OutboundEvent) {
         self.waiting -= 1;
-        self.waiting_bytes -= event.bytes.len();
-        if let Some(key) = &event.state_key {
+        self.waiting_bytes -= event.bytes().len();
+        if let Some(key) = event.state_key() {
             self.state.remove(key);
         }
-        if event.class == DeliveryClass::Transient {
+        if event.is_transient() {
             // Departures are in order, so the oldest number noted is this one.
             self.transient.pop_front();
-            self.transient_bytes -= event.bytes.len();
+            self.transient_bytes -= event.bytes().len();
         }
     }
+}
 
-    fn slot_of(&self, seq: u64) -> Option<usize> {
-        let at = self.slots.partition_point(|slot| slot.seq < seq);
-        self.slots.get(at).is_some_and(|slot| slot.seq == seq).then_some(at)
-    }
-
-    fn replace(&mut self, seq: u64, event: OutboundEvent) -> Pushed {
-        let old_bytes = |outbox: &Self, at: usize| outbox.slots[at].event.as_ref().map_or(0, |old| old.bytes.len());
-        let grows_by = self.slot_of(seq).map_or(0, |at| event.bytes.len().saturating_sub(old_bytes(self, at)));
-        if !self.make_room(0, grows_by) {
-            return Pushed::Overflow;
-        }
-        // Looked up again: making room may have moved the slots.
-        if let Some(at) = self.slot_of(seq) {
-            self.waiting_bytes += event.bytes.len();
-            self.waiting_bytes -= old_bytes(self, at);
-            self.slots[at].event = Some(event);
-        }
-        Pushed::Replaced
-    }
-
-    /// Drops the oldest transient events until so many more deliveries and bytes fit; none when that would not do.
-    fn make_room(&mut self, deliveries: usize, bytes: usize) -> bool {
-        let (deliveries_max, bytes_max) = (self.limits.deliveries_max, self.limits.bytes_max);
-        let (lasting, lasting_bytes) = self.lasting();
-        if lasting + deliveries > deliveries_max || lasting_bytes + bytes > bytes_max {
+impl Datagrams {
+    /// Takes a delivery if there is room for it.
+    fn take(&mut self, seq: u64, flags: DeliverFlags, event: &[u8]) -> bool {
+        if event.len() > self.room_bytes.min(self.datagram_bytes_max) {
             return false;
         }
-        while self.waiting + deliveries > deliveries_max || self.waiting_bytes + bytes > bytes_max {
-            if !self.drop_oldest_transient() {
-                return false;
-            }
+        let datagram = encode_deliver_datagram(seq, flags, event);
+        if datagram.len() > self.room_bytes.min(self.datagram_bytes_max) {
+            return false;
         }
-        true
-    }
-
-    fn drop_oldest_transient(&mut self) -> bool {
-        let Some(at) = self.transient.front().and_then(|&seq| self.slot_of(seq)) else { return false };
-        let Some(event) = self.slots[at].event.take() else { return false };
-        self.forget(&event);
-        self.dropped_total += 1;
-        if self.slots.len() > 2 * self.waiting + 64 {
-            self.slots.retain(|slot| slot.event.is_some());
-        }
+        self.room_bytes -= datagram.len();
+        self.ready.push(datagram);
         true
     }
 }

@@ -77,6 +77,7 @@ impl Router {
                 InterestOp::PutTopic(session, id, interest) => self.put_topic(*session, *id, interest),
                 InterestOp::RemoveTopic(session, id) => self.remove_topic(*session, *id),
                 InterestOp::EndSession(session) => self.end_session(*session),
+                InterestOp::Rehome(from, to) => self.rehome(*from, *to),
             }
         }
         for name in self.changed_worlds.drain(..) {
@@ -261,6 +262,18 @@ impl Router {
         }
         for interest in held.topics.values() {
             self.unindex_topic(session, interest);
+        }
+    }
+
+    fn rehome(&mut self, from: SessionId, to: SessionId) {
+        let Some(held) = self.holdings.remove(&from) else { return };
+        for (id, interest) in held.zones {
+            self.unindex_zone(from, id, &interest);
+            self.put_zone(to, id, &interest);
+        }
+        for (id, interest) in held.topics {
+            self.unindex_topic(from, &interest);
+            self.put_topic(to, id, &interest);
         }
     }
 

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use zonecast_protocol::{
-    AckLevel, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, QueueGroup, Refusal, Target, TopicPattern, WorldName,
-    Zone,
+    AckLevel, DeliveryClass, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, QueueGroup, Refusal, Target,
+    TopicPattern, WorldName, Zone,
     codec::DELIVER_OVERHEAD_BYTES_MAX,
     wire::{self, ErrorCode},
 };
 
-use crate::{InterestOp, KindFilter, Rights, Router, SessionId, TopicInterest, ZoneInterest};
+use crate::{InterestOp, KindFilter, Rights, Router, SessionId, Standing, TopicInterest, ZoneInterest};
 
 /// The rules of one session: who it is, what it may do, and how far its lanes have come.
 ///
@@ -22,9 +22,16 @@ pub struct SessionRules {
     source: u64,
     rights: Arc<Rights>,
     limits: Arc<Limits>,
-    /// Last `lane_seq` of each lane.
-    lanes: Vec<u64>,
-    next_handed_over_id: u32,
+    standing: Standing,
+}
+
+/// A publish that passed all checks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Admitted<'a> {
+    /// Its event.
+    pub event: EventView<'a>,
+    /// The acknowledgement that its publisher waits for.
+    pub ack: AckLevel,
 }
 
 /// A publish that was refused, with the event's place on its lane.
@@ -46,8 +53,39 @@ impl SessionRules {
     /// The rules of a new session.
     #[must_use]
     pub fn new(session: SessionId, source: u64, rights: Arc<Rights>, limits: Arc<Limits>) -> Self {
-        let lanes = vec![0; limits.lanes_max as usize];
-        Self { session, source, rights, limits, lanes, next_handed_over_id: HANDED_OVER_ZONE_ID_MIN }
+        let standing = Standing::new(limits.lanes_max);
+        Self { session, source, rights, limits, standing }
+    }
+
+    /// Who publishes: the value of `Welcome.source`.
+    #[must_use]
+    pub fn source(&self) -> u64 {
+        self.source
+    }
+
+    /// How far the session has come.
+    #[must_use]
+    pub fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Goes on where another session stood, whose interest this one now holds.
+    pub fn resume(&mut self, standing: Standing) {
+        self.standing = standing;
+    }
+
+    /// Takes note of a request's number.
+    ///
+    /// # Errors
+    /// It is 0, or not greater than the one before.
+    pub fn number_request(&mut self, request_id: u64) -> Result<(), Refusal> {
+        let last = self.standing.last_request_id;
+        if request_id <= last {
+            let message = format!("request_id is {request_id}; number requests upwards, the last one was {last}");
+            return refuse(ErrorCode::InvalidArgument, message);
+        }
+        self.standing.last_request_id = request_id;
+        Ok(())
     }
 
     /// Checks a publish and reads its event.
@@ -55,32 +93,28 @@ impl SessionRules {
     /// # Errors
     /// The event is malformed, another client's, beyond a limit or right, out of order, or asks for an acknowledgement
     /// that is not offered. A refused event uses its number up.
-    pub fn admit<'a>(&mut self, publish: &'a wire::Publish) -> Result<EventView<'a>, RefusedPublish> {
+    pub fn admit<'a>(&mut self, publish: &'a wire::Publish) -> Result<Admitted<'a>, RefusedPublish> {
         let event = match EventView::decode(&publish.event) {
             Ok(event) => event,
             Err(refusal) => {
                 let (lane, lane_seq) = EventView::position_of_refused(&publish.event);
-                self.advance(lane, lane_seq);
+                self.standing.advance(lane, lane_seq);
                 return Err(RefusedPublish { lane, lane_seq, refusal });
             }
         };
-        let in_order = self.advance(event.lane, event.lane_seq);
+        let in_order = self.standing.advance(event.lane, event.lane_seq);
         match self.check_publish(publish, &event, in_order) {
-            Ok(()) => Ok(event),
+            Ok(ack) => Ok(Admitted { event, ack }),
             Err(refusal) => Err(RefusedPublish { lane: event.lane, lane_seq: event.lane_seq, refusal }),
         }
     }
 
-    /// Notes the number; false when it does not rise.
-    fn advance(&mut self, lane: u32, lane_seq: u64) -> bool {
-        // A lane beyond the limit is refused by the limits.
-        let Some(last) = self.lanes.get_mut(lane as usize) else { return true };
-        let rises = lane_seq > *last;
-        *last = (*last).max(lane_seq);
-        rises
-    }
-
-    fn check_publish(&self, publish: &wire::Publish, event: &EventView<'_>, in_order: bool) -> Result<(), Refusal> {
+    fn check_publish(
+        &self,
+        publish: &wire::Publish,
+        event: &EventView<'_>,
+        in_order: bool,
+    ) -> Result<AckLevel, Refusal> {
         if event.source != self.source {
             let message =
                 format!("source is {:#x}; write the value of Welcome.source, {:#x}", event.source, self.source);
@@ -105,10 +139,13 @@ impl SessionRules {
             return refuse(ErrorCode::OutOfSequence, message);
         }
         match AckLevel::try_from(publish.ack) {
-            Ok(AckLevel::Unspecified | AckLevel::Routed) => Ok(()),
-            Ok(AckLevel::Processed) => {
-                refuse(ErrorCode::AckUnsupported, "ack level processed is not offered by this broker; use routed")
+            Ok(AckLevel::Processed) if event.class != DeliveryClass::Reliable => {
+                refuse(ErrorCode::InvalidArgument, "ack level processed is for class reliable only; use routed")
             }
+            Ok(AckLevel::Unspecified) if publish.require_match => {
+                refuse(ErrorCode::InvalidArgument, "require_match needs an answer; set ack to routed or processed")
+            }
+            Ok(level) => Ok(level),
             Err(_) => refuse(ErrorCode::InvalidArgument, format!("ack {} is not a known level", publish.ack)),
         }
     }
@@ -233,11 +270,11 @@ impl SessionRules {
         let mut ops = Vec::with_capacity(2 * zones.len());
         let mut taken = Vec::with_capacity(zones.len());
         for (old_id, zone) in zones {
-            let id = self.next_handed_over_id;
+            let id = self.standing.next_handed_over_id;
             let Some(next) = id.checked_add(1) else {
                 return refuse(ErrorCode::TooManyZones, "the receiver's ids for handed-over zones are used up");
             };
-            self.next_handed_over_id = next;
+            self.standing.next_handed_over_id = next;
             taken.push(wire_zone(id, &zone));
             ops.push(InterestOp::RemoveZone(from, old_id));
             ops.push(InterestOp::PutZone(self.session, id, zone));

@@ -6,8 +6,8 @@ use allocation_counter::measure;
 use bytes::BytesMut;
 use prost::Message;
 use zonecast_core::{
-    InterestChange, InterestOp, KindFilter, OutboundEvent, Outbox, OutboxLimits, Pushed, Router, SessionId,
-    TopicInterest, ZoneInterest,
+    Arrival, Datagrams, InterestChange, InterestOp, KindFilter, OutboundEvent, Outbox, OutboxLimits, Pushed, Router,
+    SessionId, TopicInterest, ZoneInterest,
 };
 use zonecast_protocol::{
     Circle, DeliveryClass, EventView, Kind, QueueGroup, Target, TopicPattern, WorldName, Zone, wire,
@@ -99,17 +99,17 @@ fn allocations_of_publishing_to(sessions: usize) -> u64 {
         ..Default::default()
     }
     .encode_to_vec();
-    let mut outboxes: Vec<Outbox> = (0..sessions).map(|_| Outbox::new(OutboxLimits::default())).collect();
+    let mut outboxes: Vec<Outbox> = (0..sessions).map(|_| Outbox::new(OutboxLimits::default(), false)).collect();
     let mut chunk = BytesMut::with_capacity(64 << 10);
     let mut publish = || {
         let view = EventView::decode(&encoded).unwrap();
-        let event = OutboundEvent::new(&view, &encoded, 0);
+        let event = OutboundEvent::new(&view, &encoded, Arrival::default());
         for outbox in &mut outboxes {
             assert_eq!(outbox.push(event.clone()), Pushed::Queued);
         }
         for outbox in &mut outboxes {
             chunk.clear();
-            assert_eq!(outbox.drain(&mut chunk, 64 << 10, 0, |_| {}).deliveries, 1);
+            assert_eq!(outbox.drain(&mut chunk, 64 << 10, &mut Datagrams::default(), 0, |_| {}).deliveries, 1);
         }
     };
     publish();

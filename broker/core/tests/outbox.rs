@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
-use zonecast_core::{OutboundEvent, Outbox, OutboxLimits, Pushed};
+use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Pushed};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, server_frame};
 use zonecast_protocol::{DeliveryClass, EventView};
@@ -43,7 +43,8 @@ fn event(number: u64, class: DeliveryClass, key: u8, payload_bytes: usize) -> (O
         ..Default::default()
     };
     let bytes = event.encode_to_vec();
-    (OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, number), bytes.len())
+    let arrival = Arrival { at_us: number, ..Arrival::default() };
+    (OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, arrival), bytes.len())
 }
 
 /// What the pushes so far oblige the outbox to show, by the rules of WIRE.md §6 alone.
@@ -108,7 +109,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_without_a_gap_and_bounds_hold(ops in prop::collection::vec(any_op(), 0..200)) {
         let limits = OutboxLimits { deliveries_max: 8, bytes_max: 900, deliveries_soft: 4, bytes_soft: 400 };
-        let mut outbox = Outbox::new(limits);
+        let mut outbox = Outbox::new(limits, false);
         let mut model = Model::default();
         let mut overflowed = false;
         for (number, op) in (1..).zip(ops) {
@@ -144,16 +145,16 @@ proptest! {
                 }
                 Op::Drain { bytes_max } => {
                     let mut out = BytesMut::new();
-                    let _ = outbox.drain(&mut out, bytes_max, number, |_| {});
+                    let _ = outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), number, |_| {});
                     model.show_all(out)?;
                 }
             }
             prop_assert!(outbox.len() <= limits.deliveries_max && outbox.bytes() <= limits.bytes_max);
-            prop_assert!(!outbox.is_over_soft_mark() || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
-            prop_assert!(outbox.is_over_soft_mark() || model.reliable.len() + model.state.len() < limits.deliveries_soft);
+            prop_assert!(!outbox.is_over_soft_mark(1) || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
+            prop_assert!(outbox.is_over_soft_mark(1) || model.reliable.len() + model.state.len() < limits.deliveries_soft);
         }
         let mut out = BytesMut::new();
-        let _ = outbox.drain(&mut out, usize::MAX, 0, |_| {});
+        let _ = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
         model.show_all(out)?;
         prop_assert!(outbox.is_empty());
         prop_assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
@@ -166,7 +167,7 @@ proptest! {
 #[test]
 fn the_oldest_transient_events_give_way() {
     let limits = OutboxLimits { deliveries_max: 3, ..OutboxLimits::default() };
-    let mut outbox = Outbox::new(limits);
+    let mut outbox = Outbox::new(limits, false);
     for (number, class) in (1..).zip([
         DeliveryClass::Transient,
         DeliveryClass::Reliable,
@@ -179,7 +180,8 @@ fn the_oldest_transient_events_give_way() {
     assert_eq!(outbox.push(event(6, DeliveryClass::Transient, 0, 1).0), Pushed::Dropped);
     assert_eq!(outbox.push(event(7, DeliveryClass::Reliable, 0, 1).0), Pushed::Overflow);
     let mut out = BytesMut::new();
-    let drained = outbox.drain(&mut out, usize::MAX, 100, |waited| assert!((95..=98).contains(&waited)));
+    let drained = outbox
+        .drain(&mut out, usize::MAX, &mut Datagrams::default(), 100, |waited| assert!((95..=98).contains(&waited)));
     assert_eq!((drained.deliveries, drained.gaps), (3, 3), "before 2, before 4, after 5");
     assert_eq!(outbox.dropped_total(), 3);
 }
@@ -187,11 +189,11 @@ fn the_oldest_transient_events_give_way() {
 #[test]
 fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
     let limits = OutboxLimits { deliveries_max: 100, bytes_max: 1_000, deliveries_soft: 3, bytes_soft: 900 };
-    let mut outbox = Outbox::new(limits);
+    let mut outbox = Outbox::new(limits, false);
     for number in 1..=10 {
         assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
     }
-    assert!(!outbox.is_over_soft_mark());
+    assert!(!outbox.is_over_soft_mark(1));
     assert_eq!(outbox.push(event(11, DeliveryClass::Reliable, 0, 700).0), Pushed::Queued);
     assert_eq!(outbox.push(event(12, DeliveryClass::Transient, 0, 600).0), Pushed::Dropped);
     assert_eq!(outbox.len(), 11, "dropping the others would not have made room for it");
@@ -202,13 +204,13 @@ fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
 #[test]
 fn memory_stays_bounded_behind_a_stuck_reliable_event() {
     let limits = OutboxLimits { deliveries_max: 4, ..OutboxLimits::default() };
-    let mut outbox = Outbox::new(limits);
+    let mut outbox = Outbox::new(limits, false);
     assert_eq!(outbox.push(event(1, DeliveryClass::Reliable, 0, 1).0), Pushed::Queued);
     for number in 2..100_000 {
         assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
     }
     assert_eq!(outbox.len(), 4);
     let mut out = BytesMut::new();
-    let drained = outbox.drain(&mut out, usize::MAX, 0, |_| {});
+    let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
     assert_eq!((drained.deliveries, drained.gaps), (4, 1));
 }

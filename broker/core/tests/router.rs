@@ -143,6 +143,7 @@ fn any_op(scale: f64) -> impl Strategy<Value = InterestOp> {
         12 => (any_session(), id.clone(), any_subscription()).prop_map(|(s, id, t)| InterestOp::PutTopic(s, id, t)),
         6 => (any_session(), id).prop_map(|(s, id)| InterestOp::RemoveTopic(s, id)),
         1 => any_session().prop_map(InterestOp::EndSession),
+        1 => (any_session(), any_session()).prop_map(|(from, to)| InterestOp::Rehome(from, to)),
     ]
 }
 

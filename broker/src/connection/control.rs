@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use zonecast_protocol::{
     Refusal,
     codec::{FrameError, decode_client_frame},
-    wire::{self, ErrorCode, client_frame, server_frame},
+    wire::{self, client_frame, server_frame},
 };
 
 use super::{
@@ -31,7 +31,7 @@ pub(super) async fn read(
             next = frames.next() => next?,
         };
         let Cut::Frame(frame) = next else { break };
-        session.room_for_answers().await;
+        session.answers_written().await;
         match decode_client_frame(frame)? {
             client_frame::Frame::UpdateZones(request) => {
                 let id = request.request_id;
@@ -49,8 +49,7 @@ pub(super) async fn read(
             client_frame::Frame::Ping(ping) => {
                 session.answer(server_frame::Frame::Pong(wire::Pong { nonce: ping.nonce }));
             }
-            // Nothing is kept for a resume yet, so there is nothing to free.
-            client_frame::Frame::DeliveryAck(_) => {}
+            client_frame::Frame::DeliveryAck(ack) => acknowledge(&worker, &session, &ack)?,
             client_frame::Frame::Goodbye(_) => break,
             other @ (client_frame::Frame::Hello(_) | client_frame::Frame::Publish(_)) => {
                 let place = "on the control stream after the hello";
@@ -70,9 +69,10 @@ async fn answer(
     request_id: u64,
     change: impl Future<Output = Result<u64, Refusal>>,
 ) {
-    let changed = match request_id {
-        0 => Err(Refusal::new(ErrorCode::InvalidArgument, "request_id is 0; number requests from 1")),
-        _ => change.await,
+    let numbered = session.rules.borrow_mut().number_request(request_id);
+    let changed = match numbered {
+        Ok(()) => change.await,
+        Err(refusal) => Err(refusal),
     };
     session.answer(match changed {
         Ok(epoch) => server_frame::Frame::InterestApplied(wire::InterestApplied { request_id, epoch }),
@@ -83,10 +83,17 @@ async fn answer(
     });
 }
 
+fn acknowledge(worker: &Worker, session: &Session, ack: &wire::DeliveryAck) -> Result<(), FrameError> {
+    let mut settled = Vec::new();
+    let acknowledged = session.acknowledge(ack, |ticket, outcome| settled.push((ticket, outcome)));
+    worker.report(settled);
+    acknowledged.map_err(|error| FrameError::Impossible { frame: "DeliveryAck", problem: error.to_string() })
+}
+
 /// Writes answers as they come, many at once when many wait.
 pub(super) async fn write(session: Rc<Session>, mut send: SendStream, stall: Duration) -> Served {
     while let Some(answers) = session.next_answers().await {
-        write_all(&mut send, answers.freeze(), || stall, "control").await?;
+        write_all(&mut send, answers, || stall, "control").await?;
     }
     finish(send).await;
     Ok(())

@@ -1,10 +1,11 @@
-//! The delivery stream: what waits in the outbox, out.
+//! Deliveries: what waits in the outbox, out on the delivery stream, and transient events as datagrams.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use bytes::BytesMut;
-use quinn::Connection;
-use tokio::time::timeout;
+use quinn::{Connection, SendStream};
+use tokio::time::{Instant, sleep_until, timeout};
+use zonecast_core::Datagrams;
 
 use super::{
     Ending, Served,
@@ -15,36 +16,89 @@ use crate::{session::Session, worker::Worker};
 /// Bytes of deliveries copied into one flat chunk per write. Many small chunks would cost quinn more than the copy:
 /// its send buffer scans them one by one.
 const WRITE_BYTES: usize = 64 << 10;
+/// How long the stream may say nothing of datagrams that were sent.
+const DATAGRAMS_EXPLAINED_AFTER: Duration = Duration::from_millis(50);
 
 /// Writes deliveries: at once when the stream is idle, many in one chunk when they come faster than it takes them.
 pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: Connection) -> Served {
     let stall = worker.shared.config.connections.slow_consumer_timeout;
     let mut stream = None;
     let mut chunk = BytesMut::new();
-    while session.outbox_filled().await {
-        let send = match &mut stream {
-            Some(send) => send,
-            None => {
-                let opened = timeout(stall, connection.open_uni()).await;
-                let stalled = Ending::Stalled { stream: "delivery" };
-                stream.insert(opened.map_err(|_| stalled)?.map_err(|_| Ending::StreamAborted)?)
-            }
+    // When the datagrams that were sent must be explained on the stream.
+    let mut explain_at = None;
+    loop {
+        let filled = tokio::select! {
+            biased;
+            filled = session.outbox_filled() => filled,
+            () = sleep_until(explain_at.unwrap_or_else(Instant::now)), if explain_at.is_some() => true,
         };
-        let now_us = worker.shared.now_us();
-        worker.count(|stats| {
-            let residence = &mut stats.residence;
-            let waited = |waited_us| residence.record(waited_us);
-            let drained = session.take_from_outbox(|outbox| outbox.drain(&mut chunk, WRITE_BYTES, now_us, waited));
-            stats.deliveries_out += drained.deliveries;
-            stats.gaps_out += drained.gaps;
-            stats.delivery_bytes_out += chunk.len() as u64;
-        });
-        // Who is over the mark holds its publishers back. That may last as long as a standstill may, dribble or not.
-        let patience = || stall.saturating_sub(session.over_for());
-        write_all(send, chunk.split().freeze(), patience, "delivery").await?;
+        if !filled {
+            break;
+        }
+        take_some(&worker, &session, &connection, &mut chunk);
+        let unexplained = session.outbox().has_unexplained_datagrams();
+        if unexplained && explain_at.is_some_and(|at| at <= Instant::now()) {
+            session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunk));
+            explain_at = None;
+        } else if unexplained {
+            explain_at = explain_at.or_else(|| Some(Instant::now() + DATAGRAMS_EXPLAINED_AFTER));
+        } else {
+            explain_at = None;
+        }
+        if !chunk.is_empty() {
+            let send = opened(&connection, &mut stream, stall).await?;
+            // Who is over the mark holds its publishers back. That may last as long as a standstill may, dribble or not.
+            let patience = || stall.saturating_sub(session.over_for());
+            write_all(send, chunk.split().freeze(), patience, "delivery").await?;
+        }
+    }
+    session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunk));
+    if !chunk.is_empty() {
+        let send = opened(&connection, &mut stream, stall).await?;
+        write_all(send, chunk.freeze(), || stall, "delivery").await?;
     }
     if let Some(send) = stream {
         finish(send).await;
     }
     Ok(())
+}
+
+/// Takes what waits from the outbox: into the chunk, or out as datagrams.
+fn take_some(worker: &Worker, session: &Session, connection: &Connection, chunk: &mut BytesMut) {
+    let mut datagrams = Datagrams {
+        datagram_bytes_max: connection.max_datagram_size().unwrap_or(0),
+        room_bytes: connection.datagram_send_buffer_space(),
+        ready: Vec::new(),
+    };
+    let now_us = worker.shared.now_us();
+    worker.count(|stats| {
+        let residence = &mut stats.residence;
+        let waited = |waited_us| residence.record(waited_us);
+        let drained =
+            session.take_from_outbox(|outbox| outbox.drain(chunk, WRITE_BYTES, &mut datagrams, now_us, waited));
+        stats.deliveries_out += drained.deliveries;
+        stats.gaps_out += drained.gaps;
+        stats.delivery_bytes_out += chunk.len() as u64;
+        stats.datagrams_out += datagrams.ready.len() as u64;
+    });
+    for datagram in datagrams.ready {
+        // There is room for it; what is lost after this the receiver finds out by its number.
+        let _ = connection.send_datagram(datagram);
+    }
+}
+
+/// The delivery stream, opened when the first delivery is due.
+async fn opened<'a>(
+    connection: &Connection,
+    stream: &'a mut Option<SendStream>,
+    stall: Duration,
+) -> Result<&'a mut SendStream, Ending> {
+    match stream {
+        Some(send) => Ok(send),
+        None => {
+            let opened = timeout(stall, connection.open_uni()).await;
+            let send = opened.map_err(|_| Ending::Stalled { stream: "delivery" })?;
+            Ok(stream.insert(send.map_err(|_| Ending::StreamAborted)?))
+        }
+    }
 }

@@ -1,22 +1,29 @@
 //! From a first packet to a session: handshake, hello, admission, welcome.
 
-use std::rc::Rc;
+use std::{net::IpAddr, rc::Rc, time::Duration};
 
+use bytes::BytesMut;
 use quinn::{Connection, ConnectionError, Incoming, SendStream};
 use thiserror::Error;
 use tokio::time::timeout;
+use zonecast_core::ResumePoint;
 use zonecast_protocol::{
     ClientId, PROTOCOL_VERSION, Refusal, code_label,
-    codec::{FrameError, decode_client_frame},
-    wire::{self, ErrorCode, client_frame},
+    codec::{FrameError, decode_client_frame, encode_server_frame},
+    wire::{self, ErrorCode, client_frame, server_frame},
 };
 
 use super::{
     Ending, close_code,
     control::name_of,
+    identity,
     stream::{Cut, FrameStream},
 };
-use crate::{admission::Claim, session::Session, worker::Worker};
+use crate::{
+    admission::Place,
+    session::Resume,
+    worker::{Begun, Newcomer, Worker},
+};
 
 /// Longest `Hello.software` in bytes.
 const SOFTWARE_BYTES_MAX: usize = 64;
@@ -25,8 +32,7 @@ const SOFTWARE_BYTES_MAX: usize = 64;
 pub(super) struct Introduced {
     pub(super) connection: Connection,
     pub(super) control: (SendStream, FrameStream),
-    pub(super) session: Rc<Session>,
-    pub(super) claim: Claim,
+    pub(super) begun: Begun,
     pub(super) software: String,
 }
 
@@ -45,7 +51,10 @@ pub(super) enum Failure {
     /// The stream ended before the hello.
     #[error("the control stream ended before a hello")]
     NoHello,
-    /// It took too long.
+    /// The handshake took too long.
+    #[error("no handshake in time")]
+    HandshakeTimeout,
+    /// The hello took too long.
     #[error("no hello in time")]
     Timeout,
 }
@@ -59,13 +68,15 @@ impl Failure {
             Self::Framing(error) => error.label(),
             Self::Refused(refusal) => code_label(refusal.code),
             Self::NoHello => "no_hello",
+            Self::HandshakeTimeout => "handshake_timeout",
             Self::Timeout => "HELLO_TIMEOUT",
         }
     }
 
     fn close(&self, connection: &Connection) {
         let code = match self {
-            Self::Handshake(_) => return,
+            // There are no keys to encrypt a close with.
+            Self::Handshake(_) | Self::HandshakeTimeout => return,
             Self::Framing(error) => error.code(),
             Self::Refused(refusal) => refusal.code,
             Self::NoHello => ErrorCode::InvalidHello,
@@ -76,19 +87,28 @@ impl Failure {
 }
 
 /// Brings a connection from its first packet to a session.
-pub(super) async fn introduce(worker: &Rc<Worker>, incoming: Incoming) -> Result<Introduced, Failure> {
+pub(super) async fn introduce(
+    worker: &Rc<Worker>,
+    incoming: Incoming,
+    place: &mut Place,
+) -> Result<Introduced, Failure> {
     let address = incoming.remote_address().ip();
-    let deadline = worker.shared.config.connections.hello_timeout;
+    let limits = &worker.shared.config.connections;
     let begun = tokio::time::Instant::now();
-    // A peer that never completes the handshake gets no close: there are no keys to encrypt one for it.
-    let connection = timeout(deadline, async { incoming.accept()?.await }).await.map_err(|_| Failure::Timeout)??;
-    let hello = timeout(deadline.saturating_sub(begun.elapsed()), read_hello(worker, &connection)).await;
+    let server = worker.shared.serving.server_config();
+    let handshake = timeout(limits.handshake_timeout, async { incoming.accept_with(server)?.await });
+    let connection = handshake.await.map_err(|_| Failure::HandshakeTimeout)??;
+    place.shaken_hands();
+    let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
+    let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
-        Ok((hello, control)) => admit(worker, hello, address).await.map(|admitted| (admitted, control)),
+        Ok((hello, mut control)) => {
+            admit(worker, hello, address, &mut control.0).await.map(|admitted| (admitted, control))
+        }
         Err(failure) => Err(failure),
     };
     match admitted {
-        Ok(((session, claim, software), control)) => Ok(Introduced { connection, control, session, claim, software }),
+        Ok(((begun, software), control)) => Ok(Introduced { connection, control, begun, software }),
         Err(failure) => {
             failure.close(&connection);
             Err(failure)
@@ -99,6 +119,7 @@ pub(super) async fn introduce(worker: &Rc<Worker>, incoming: Incoming) -> Result
 async fn read_hello(
     worker: &Worker,
     connection: &Connection,
+    place: &mut Place,
 ) -> Result<(wire::Hello, (SendStream, FrameStream)), Failure> {
     let (send, recv) = connection.accept_bi().await?;
     let mut frames = FrameStream::new(recv, worker.shared.limits.frame_bytes_max);
@@ -108,7 +129,10 @@ async fn read_hello(
         Ok(Cut::End) | Err(_) => return Err(Failure::NoHello),
     };
     match decode_client_frame(frame)? {
-        client_frame::Frame::Hello(hello) => Ok((hello, (send, frames))),
+        client_frame::Frame::Hello(hello) => {
+            identity::check(worker, connection, &check(&hello)?, place)?;
+            Ok((hello, (send, frames)))
+        }
         other => Err(FrameError::Unexpected { frame: name_of(&other), place: "before the hello" }.into()),
     }
 }
@@ -116,19 +140,47 @@ async fn read_hello(
 async fn admit(
     worker: &Rc<Worker>,
     hello: wire::Hello,
-    address: std::net::IpAddr,
-) -> Result<(Rc<Session>, Claim, String), Failure> {
+    address: IpAddr,
+    control: &mut SendStream,
+) -> Result<(Begun, String), Failure> {
     let client = check(&hello)?;
-    let welcome = |session: &Session, source| wire::Welcome {
+    let point = ResumePoint { delivered_through: hello.delivered_through, datagrams: hello.datagrams };
+    let resume = Resume { session_id: hello.resume_session_id, point, control_through: hello.control_through };
+    let newcomer = Newcomer {
+        client,
+        incarnation: hello.incarnation,
+        address,
+        resume_window: Duration::from_millis(hello.resume_window_ms.into()),
+        resume: (hello.resume_session_id != 0).then_some(resume),
+    };
+    let begun = worker.open_session(newcomer).await?;
+    let welcome = welcome(worker, &begun, &hello.lanes);
+    let mut bytes = BytesMut::new();
+    encode_server_frame(server_frame::Frame::Welcome(welcome), &mut bytes);
+    // A failure is met by the tasks that serve the session. Nothing else is written before them.
+    let _ = control.write_all(&bytes).await;
+    Ok((begun, hello.software))
+}
+
+fn welcome(worker: &Worker, begun: &Begun, lanes: &[wire::LanePosition]) -> wire::Welcome {
+    let Begun { session, resumed, .. } = begun;
+    let rules = session.rules.borrow();
+    let standing = rules.standing();
+    let taken = |asked: &wire::LanePosition| wire::LanePosition {
+        lane: asked.lane,
+        lane_seq: standing.lane_taken_through(asked.lane),
+    };
+    wire::Welcome {
         protocol_version: PROTOCOL_VERSION,
         session_id: session.id.get(),
-        source,
+        source: rules.source(),
+        resumed: *resumed,
+        lanes: if *resumed { lanes.iter().map(taken).collect() } else { Vec::new() },
         limits: Some((&*worker.shared.limits).into()),
         software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
-        ..Default::default()
-    };
-    let (session, claim) = worker.open_session(client, hello.incarnation, address, welcome).await?;
-    Ok((session, claim, hello.software))
+        resume_window_ms: u32::try_from(session.resume_window.as_millis()).unwrap_or(u32::MAX),
+        last_request_id: if *resumed { standing.last_request_id() } else { 0 },
+    }
 }
 
 fn check(hello: &wire::Hello) -> Result<ClientId, Refusal> {

@@ -1,22 +1,31 @@
-//! A worker's thread: runtime, endpoint, and the loops that accept connections and read the mailbox.
+//! A worker's life: its thread with runtime and endpoint, and the loops that accept connections and read the mailbox.
 
-use std::{io, net::UdpSocket, rc::Rc, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, UdpSocket},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use quinn::ServerConfig;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::{debug, warn};
 use zonecast_protocol::wire::ErrorCode;
 
 use super::{Shared, Worker};
-use crate::{connection, endpoint, mail::Mail};
+use crate::{connection, endpoint::EndpointSetup, mail::Mail};
 
 /// How long the last packets to clients that are cut off may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Log lines on refused connections come no closer than this.
+const REFUSALS_TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// How far a broker's life has come. Workers watch it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +60,7 @@ pub(crate) async fn spawn(
     index: u16,
     shared: Arc<Shared>,
     socket: UdpSocket,
-    server: ServerConfig,
+    setup: EndpointSetup,
     mailbox: mpsc::Receiver<Mail>,
     phase: watch::Receiver<Phase>,
 ) -> io::Result<WorkerThread> {
@@ -64,7 +73,7 @@ pub(crate) async fn spawn(
         };
         let tasks = LocalSet::new();
         tasks.block_on(&runtime, async {
-            match endpoint::endpoint(socket, server) {
+            match setup.open(socket) {
                 Ok(endpoint) => {
                     let _ = opened.send(Ok(()));
                     run(Rc::new(Worker::new(index, shared)), endpoint, mailbox, phase).await;
@@ -82,19 +91,24 @@ pub(crate) async fn spawn(
     Ok(WorkerThread { thread, ended, has_ended: false })
 }
 
-async fn run(
+/// Serves on an endpoint until the broker's life is over. Must be called within a `LocalSet`, be it that of a thread of
+/// its own or that of an application which embeds the broker.
+pub(crate) async fn run(
     worker: Rc<Worker>,
     endpoint: quinn::Endpoint,
     mailbox: mpsc::Receiver<Mail>,
     mut phase: watch::Receiver<Phase>,
 ) {
     let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
+    let settling = tokio::task::spawn_local(Rc::clone(&worker).settle_tickets());
+    let watching = tokio::task::spawn_local(Rc::clone(&worker).watch_retained());
     let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
     worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
     if drain {
         tokio::select! {
+            biased;
             () = endpoint.wait_idle() => {}
             _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => debug!("draining was cut short"),
         }
@@ -102,8 +116,9 @@ async fn run(
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
     // The close is only queued yet: without this, clients would find out by their idle timeout.
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    accepting.abort();
-    post.abort();
+    for task in [accepting, watching, settling, post] {
+        task.abort();
+    }
 }
 
 async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
@@ -116,25 +131,48 @@ async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
 }
 
 async fn accept(worker: Rc<Worker>, endpoint: quinn::Endpoint) {
+    let (admission, limits) = (&worker.shared.admission, &worker.shared.config.connections);
+    let mut refusals = Refusals::default();
     while let Some(incoming) = endpoint.accept().await {
         if worker.is_draining() {
             incoming.refuse();
             continue;
         }
+        if !incoming.remote_address_validated() && admission.is_pressed(limits) {
+            worker.count(|stats| stats.retries_out += 1);
+            // Only an address that is validated already cannot be asked; dropping such a one refuses it.
+            let _ = incoming.retry();
+            continue;
+        }
         let address = incoming.remote_address().ip();
-        match worker.shared.admission.enter(address, &worker.shared.config.connections) {
+        match admission.enter(address, limits) {
             Ok(place) => {
                 let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve(&worker, incoming).await;
-                    drop(place);
-                });
+                tokio::task::spawn_local(async move { connection::serve(&worker, incoming, place).await });
             }
             Err(limit) => {
-                warn!(%address, limit, "connection refused: limit reached");
+                refusals.tell(address, limit);
                 worker.count(|stats| *stats.handshakes_failed.entry(limit).or_default() += 1);
                 incoming.refuse();
             }
         }
+    }
+}
+
+/// Tells of refused connections, but not of each: the log must not be what a flood fills.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
+}
+
+impl Refusals {
+    fn tell(&mut self, address: IpAddr, limit: &'static str) {
+        if self.told.is_some_and(|told| told.elapsed() < REFUSALS_TOLD_EVERY) {
+            self.untold += 1;
+            return;
+        }
+        warn!(%address, limit, untold_before = self.untold, "connection refused: limit reached");
+        *self = Self { told: Some(Instant::now()), untold: 0 };
     }
 }

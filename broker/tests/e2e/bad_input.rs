@@ -4,12 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use prost::Message;
-use rustls::RootCertStore;
 use tokio::net::UdpSocket;
 use zonecast_broker::{Broker, BrokerConfig, BrokerError, BrokerTls, ConnectionLimits, EndpointError};
-use zonecast_protocol::wire::{self, client_frame, server_frame};
-use zonecast_protocol::{ALPN, AckLevel, ErrorCode, Kind, WorldName};
+use zonecast_protocol::wire::{self, client_frame};
+use zonecast_protocol::{ALPN, ErrorCode, Kind, WorldName};
 
+use crate::knocking::first_packet;
 use crate::raw::{Authority, Peer, World, hello, zone};
 
 crate::with_one_and_two_workers! {
@@ -20,8 +20,6 @@ crate::with_one_and_two_workers! {
     a_bad_hello_is_refused
     a_hello_that_never_comes_is_not_awaited
     handshakes_that_fail_leave_the_accept_loop_alive
-    client_certificates_are_demanded_when_configured
-    connections_are_limited_per_address
 }
 
 async fn refused_publishes_leave_the_connection_alive(workers: usize) {
@@ -49,9 +47,12 @@ async fn refused_publishes_leave_the_connection_alive(workers: usize) {
         Err(ErrorCode::InvalidArgument),
         "refusals need no ack to be asked for"
     );
-    let event = peer.event_on("users").encode_to_vec();
-    let processed = wire::Publish { ack: AckLevel::Processed.into(), event: event.into(), ..Default::default() };
-    assert_eq!(peer.publish_frame(processed).await, Err(ErrorCode::AckUnsupported));
+    for unknown in
+        [wire::Publish { ack: 3, ..Default::default() }, wire::Publish { require_match: true, ..Default::default() }]
+    {
+        let event = peer.event_on("users").encode_to_vec().into();
+        assert_eq!(peer.publish_frame(wire::Publish { event, ..unknown }).await, Err(ErrorCode::InvalidArgument));
+    }
     // Unknown fields are passed on, so an event can be long without a payload; its delivery must still fit a frame.
     let mut padded = peer.event_on("users").encode_to_vec();
     padded.extend([0xa2, 0x06, 0xe0, 0xff, 0x43]);
@@ -175,22 +176,9 @@ async fn a_hello_that_never_comes_is_not_awaited(workers: usize) {
 
 /// A client's first packet, with one bit of its protected part turned.
 async fn corrupted_initial(world: &World) -> Vec<u8> {
-    let trap = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(world.authority.roots())
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let config = quinn::ClientConfig::new(std::sync::Arc::new(crypto));
-    let _connecting = endpoint.connect_with(config, trap.local_addr().unwrap(), "localhost").unwrap();
-    let mut packet = vec![0; 2048];
-    let length = trap.recv(&mut packet).await.unwrap();
-    packet.truncate(length);
-    packet[length / 2] ^= 1;
+    let mut packet = first_packet(world).await;
+    let middle = packet.len() / 2;
+    packet[middle] ^= 1;
     packet
 }
 
@@ -212,44 +200,6 @@ async fn handshakes_that_fail_leave_the_accept_loop_alive(workers: usize) {
     }
     for number in 0..8 {
         world.client(&format!("client-{number}")).await;
-    }
-}
-
-async fn client_certificates_are_demanded_when_configured(workers: usize) {
-    let clients = Authority::new();
-    let roots = clients.roots();
-    let world = World::with(workers, |config| config.tls = config.tls.clone().with_client_roots(roots)).await;
-    let valid = clients.identity("zone-server-7", |_| {});
-    let expired = clients.identity("zone-server-7", |params| {
-        params.not_before = rcgen::date_time_ymd(2001, 1, 1);
-        params.not_after = rcgen::date_time_ymd(2002, 1, 1);
-    });
-    let foreign = Authority::new().identity("zone-server-7", |_| {});
-    let trust = || -> RootCertStore { world.authority.roots() };
-    // TLS alerts: certificate_required, certificate_expired, unknown_ca.
-    for (identity, alert) in [(None, "error 116"), (Some(expired), "error 45"), (Some(foreign), "error 48")] {
-        // TLS 1.3 lets the client finish first; the broker's alert closes the connection right after.
-        let error = match world.connection_as(ALPN, trust(), identity).await {
-            Ok(connection) => connection.closed().await.to_string(),
-            Err(error) => error.to_string(),
-        };
-        assert!(error.contains(alert), "{alert}: {error}");
-    }
-    let mut peer = Peer::open(world.connection_as(ALPN, trust(), Some(valid)).await.unwrap()).await;
-    peer.send(client_frame::Frame::Hello(hello("zone-server-7", 1))).await;
-    assert!(matches!(peer.next().await, server_frame::Frame::Welcome(_)));
-}
-
-async fn connections_are_limited_per_address(workers: usize) {
-    let world = World::with(workers, |config| config.connections.connections_per_address_max = 2).await;
-    let first = world.client("first").await;
-    let _second = world.client("second").await;
-    let refused = world.connection_as(ALPN, world.authority.roots(), None).await.unwrap_err();
-    assert!(refused.to_string().contains("refuse"), "{refused}");
-    first.connection.close(0_u32.into(), b"");
-    // The place is free once the broker has seen the close; asking again is how a client finds out.
-    while world.connection_as(ALPN, world.authority.roots(), None).await.is_err() {
-        tokio::task::yield_now().await;
     }
 }
 

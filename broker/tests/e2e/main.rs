@@ -3,10 +3,17 @@
 //! Whatever does not depend on the number of workers runs with one and with two.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
 
+mod admission;
 mod bad_input;
+mod knocking;
 mod lifecycle;
 mod operations;
 mod raw;
+mod relay;
+mod reliability;
+mod reload;
+mod restart;
+mod resume;
 mod routing;
 mod zones;
 

@@ -37,6 +37,11 @@ fn sample<'a>(metrics: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).rsplit(' ').next().unwrap()
 }
 
+/// The value of a metric, now.
+pub(crate) async fn metric(world: &World, name: &str) -> String {
+    sample(&get(world, "/metrics").await.1, name).to_owned()
+}
+
 async fn metrics_count_what_happens(workers: usize) {
     let world = World::with(workers, |config| config.worlds_labelled_max = 1).await;
     let (mut holder, mut publisher) = (world.client("holder").await, world.client("publisher").await);

@@ -99,20 +99,7 @@ impl World {
         roots: RootCertStore,
         identity: Option<Identity>,
     ) -> Result<quinn::Connection, quinn::ConnectionError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut tls = match identity {
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-            None => builder.with_no_client_auth(),
-        };
-        tls.alpn_protocols = vec![alpn.to_vec()];
-        let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
-        let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        let connecting = endpoint.connect_with(config, self.broker.local_addr(), "localhost").unwrap();
-        connecting.await
+        connect(self.broker.local_addr(), client_tls(alpn, roots, identity)).await
     }
 
     /// A welcomed client.
@@ -121,14 +108,33 @@ impl World {
     }
 
     pub(crate) async fn client_run(&self, name: &str, incarnation: u64) -> Peer {
-        let mut peer = Peer::open(self.connection().await).await;
-        peer.send(client_frame::Frame::Hello(hello(name, incarnation))).await;
-        match peer.next().await {
-            server_frame::Frame::Welcome(welcome) => peer.source = welcome.source,
-            other => panic!("{other:?} instead of a welcome"),
-        }
-        peer
+        Peer::welcomed(self.connection().await, hello(name, incarnation)).await
     }
+}
+
+/// A client's side of TLS.
+pub(crate) fn client_tls(alpn: &[u8], roots: RootCertStore, identity: Option<Identity>) -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut tls = match identity {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls
+}
+
+/// A bare connection from a port of its own.
+pub(crate) async fn connect(
+    broker: SocketAddr,
+    tls: rustls::ClientConfig,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    endpoint.connect_with(config, broker, "localhost").unwrap().await
 }
 
 pub(crate) fn hello(name: &str, incarnation: u64) -> wire::Hello {
@@ -183,6 +189,17 @@ impl Peer {
             lane_seq: AtomicU64::new(0),
             request_id: 0,
         }
+    }
+
+    /// A client that has said its hello and been welcomed.
+    pub(crate) async fn welcomed(connection: quinn::Connection, hello: wire::Hello) -> Self {
+        let mut peer = Self::open(connection).await;
+        peer.send(client_frame::Frame::Hello(hello)).await;
+        match peer.next().await {
+            server_frame::Frame::Welcome(welcome) => peer.source = welcome.source,
+            other => panic!("{other:?} instead of a welcome"),
+        }
+        peer
     }
 
     pub(crate) async fn send(&mut self, frame: client_frame::Frame) {
@@ -325,7 +342,11 @@ impl Peer {
 
 /// The code with which the broker closes a connection.
 pub(crate) async fn closed(connection: &quinn::Connection) -> (ErrorCode, String) {
-    match connection.closed().await {
+    code_and_reason(connection.closed().await)
+}
+
+pub(crate) fn code_and_reason(error: quinn::ConnectionError) -> (ErrorCode, String) {
+    match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
             let code = i32::try_from(close.error_code.into_inner()).unwrap();
             (ErrorCode::try_from(code).unwrap(), String::from_utf8(close.reason.to_vec()).unwrap())

@@ -16,13 +16,17 @@ mod raw;
 mod slot;
 mod table;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use zonecast_broker::{BrokerConfig, BrokerTls};
+use zonecast_broker::BrokerConfig;
 use zonecast_protocol::Limits;
 
-use crate::logging::LogSettings;
+use crate::{
+    logging::LogSettings,
+    tls_reload::{Fingerprint, TlsFiles},
+};
 
+use pem_files::Loaded;
 pub(crate) use problem::{Problem, Problems};
 use raw::RawValue;
 pub(crate) use raw::{Raw, Sources};
@@ -73,8 +77,21 @@ impl Setting {
 pub(crate) struct Settings {
     /// What the broker is told.
     pub(crate) broker: BrokerConfig,
+    /// Where its certificates come from.
+    pub(crate) tls: TlsSource,
     /// How it logs.
     pub(crate) log: LogSettings,
+}
+
+/// Where the certificates come from, and how to find out that they have changed.
+#[derive(Debug)]
+pub(crate) struct TlsSource {
+    /// The files.
+    pub(crate) files: TlsFiles,
+    /// What was in them when the settings were checked.
+    pub(crate) seen: Fingerprint,
+    /// How often to look at them; 0 is never.
+    pub(crate) reload_interval: Duration,
 }
 
 /// Gathers and checks the settings.
@@ -112,9 +129,8 @@ pub(crate) fn tool_log(sources: &Sources) -> Result<LogSettings, Problems> {
 pub(crate) fn check(raw: &Raw, mut problems: Vec<Problem>) -> Result<Settings, Problems> {
     let draft = fill(raw, &mut problems);
     check_conflicts(raw, &draft, &mut problems);
-    let tls = pem_files::load(raw, &draft, &mut problems);
-    match tls {
-        Some(tls) if problems.is_empty() => Ok(settings(draft, tls)),
+    match pem_files::load(raw, &draft, &mut problems) {
+        Some(loaded) if problems.is_empty() => Ok(settings(draft, loaded)),
         _ => Err(Problems(problems)),
     }
 }
@@ -145,11 +161,31 @@ fn fill(raw: &Raw, problems: &mut Vec<Problem>) -> Draft {
 /// What must hold between two settings. A pair of which one is already a problem is left alone.
 fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
     let payload = usize::try_from(draft.limits.payload_bytes_max).unwrap_or(usize::MAX);
+    let connections = &draft.connections;
     let conflicts = [
         ("outbox.deliveries_soft", "outbox.deliveries_max", draft.outbox.deliveries_soft > draft.outbox.deliveries_max),
         ("outbox.bytes_soft", "outbox.bytes_max", draft.outbox.bytes_soft > draft.outbox.bytes_max),
         // An event that fits no queue could never be delivered.
         ("limits.payload_bytes_max", "outbox.bytes_max", payload > draft.outbox.bytes_max),
+        ("outbox.total_bytes_soft", "outbox.total_bytes_max", draft.retained.bytes_soft > draft.retained.bytes_max),
+        // The bound of one session's queue would never be reached.
+        ("outbox.bytes_max", "outbox.total_bytes_max", draft.outbox.bytes_max > draft.retained.bytes_max),
+        // Nor this one; and nobody would ever be asked to show an address.
+        (
+            "connections.retry_from_handshakes",
+            "connections.handshakes_max",
+            connections.retry_from_handshakes > connections.handshakes_max,
+        ),
+        (
+            "connections.handshake_timeout_ms",
+            "connections.hello_timeout_ms",
+            connections.handshake_timeout > connections.hello_timeout,
+        ),
+        (
+            "quic.stream_receive_bytes_max",
+            "quic.receive_bytes_max",
+            draft.windows.stream_receive_bytes_max > draft.windows.receive_bytes_max,
+        ),
     ];
     let is_bad = |wanted: &str, problems: &[Problem]| {
         problems.iter().any(|problem| matches!(problem, Problem::BadValue { key, .. } if *key == wanted))
@@ -170,22 +206,30 @@ fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
 }
 
 /// Names every field, so that a new one cannot be forgotten in the table.
-fn settings(draft: Draft, tls: BrokerTls) -> Settings {
+fn settings(draft: Draft, loaded: Loaded) -> Settings {
     let Draft {
         listen,
         admin_listen,
         workers,
         rights,
         mut limits,
+        publishes,
         outbox,
+        retained,
+        sessions,
         connections,
+        windows,
+        client_identity,
         worlds_labelled_max,
         shutdown_grace,
         log,
         certificate: _,
         key: _,
         client_ca: _,
+        reset_secret: _,
+        reload_interval,
     } = draft;
+    let Loaded { tls, files, seen, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.
     limits.frame_bytes_max = limits.payload_bytes_max.saturating_add(Limits::FRAME_OVERHEAD_BYTES);
     let broker = BrokerConfig {
@@ -193,14 +237,20 @@ fn settings(draft: Draft, tls: BrokerTls) -> Settings {
         admin_listen,
         workers,
         tls,
+        reset_secret,
         rights,
         limits,
+        publishes,
         outbox,
+        retained,
+        sessions,
         connections,
+        windows,
+        client_identity,
         worlds_labelled_max,
         shutdown_grace,
     };
-    Settings { broker, log }
+    Settings { broker, tls: TlsSource { files, seen, reload_interval }, log }
 }
 
 /// The name that resembles the given one most: as a whole, or in its last part (a key without its section).

@@ -33,8 +33,23 @@ impl Model {
                     self.zones.retain(|(s, ..)| s != session);
                     self.topics.retain(|(s, ..)| s != session);
                 }
+                InterestOp::Rehome(from, to) => self.rehome(*from, *to),
             }
             self.forget_turns_of_empty_groups();
+        }
+    }
+
+    /// As many single steps, each of which takes something from one and gives it to the other.
+    fn rehome(&mut self, from: SessionId, to: SessionId) {
+        for (session, id, interest) in self.zones.clone() {
+            if session == from {
+                self.apply(&[InterestOp::RemoveZone(from, id), InterestOp::PutZone(to, id, interest)]);
+            }
+        }
+        for (session, id, interest) in self.topics.clone() {
+            if session == from {
+                self.apply(&[InterestOp::RemoveTopic(from, id), InterestOp::PutTopic(to, id, interest)]);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 use rustls::pki_types::pem;
 use thiserror::Error;
-use zonecast_broker::TlsError;
+use zonecast_broker::{SecretTooShort, TlsError};
 
 use super::raw::Origin;
 
@@ -120,6 +120,9 @@ pub(crate) enum PemFault {
     /// It is not PEM, or holds something else.
     #[error("the file holds no usable {0}: {1}; expected a PEM file")]
     Content(&'static str, pem::Error),
+    /// It is no PEM file at all but a secret, and a weak one.
+    #[error(transparent)]
+    Secret(#[from] SecretTooShort),
 }
 
 /// Everything that is wrong with the settings; never empty.

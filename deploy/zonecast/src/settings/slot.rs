@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use zonecast_broker::{ConnectionLimits, OutboxLimits, Rights, WORKERS_MAX};
+use zonecast_broker::{
+    ClientIdentity, ConnectionLimits, OutboxLimits, PublishLimits, QuicWindows, RetainedLimits, Rights, SessionLimits,
+    WORKERS_MAX,
+};
 use zonecast_protocol::{Kind, Limits, WorldName};
 
 use super::raw::RawValue;
@@ -29,10 +32,17 @@ pub(crate) struct Draft {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
+    pub(super) reset_secret: Option<PathBuf>,
+    pub(super) reload_interval: Duration,
     pub(super) rights: Rights,
     pub(super) limits: Limits,
+    pub(super) publishes: PublishLimits,
     pub(super) outbox: OutboxLimits,
+    pub(super) retained: RetainedLimits,
+    pub(super) sessions: SessionLimits,
     pub(super) connections: ConnectionLimits,
+    pub(super) windows: QuicWindows,
+    pub(super) client_identity: ClientIdentity,
     pub(super) worlds_labelled_max: usize,
     pub(super) shutdown_grace: Duration,
     pub(super) log: LogSettings,
@@ -47,10 +57,17 @@ impl Default for Draft {
             certificate: None,
             key: None,
             client_ca: None,
+            reset_secret: None,
+            reload_interval: Duration::ZERO,
             rights: Rights::default(),
             limits: Limits::default(),
+            publishes: PublishLimits::default(),
             outbox: OutboxLimits::default(),
+            retained: RetainedLimits::default(),
+            sessions: SessionLimits::default(),
             connections: ConnectionLimits::default(),
+            windows: QuicWindows::default(),
+            client_identity: ClientIdentity::default(),
             worlds_labelled_max: 0,
             shutdown_grace: Duration::ZERO,
             log: LogSettings::default(),
@@ -80,6 +97,8 @@ pub(crate) enum Slot {
     Millis(u64, u64, Field<Duration>),
     /// A file.
     Path(Field<Option<PathBuf>>),
+    /// Whom a client certificate admits.
+    ClientIdentity(Field<ClientIdentity>),
     /// World names, or `*`.
     Worlds(Field<Option<BTreeSet<WorldName>>>),
     /// Kinds of events, or `*`.
@@ -109,6 +128,7 @@ impl Slot {
             Self::Number(min, max, _) => format!("a number from {min} to {max:e}"),
             Self::Millis(min, max, _) => format!("whole milliseconds from {min} to {max}"),
             Self::Path(_) => "the path of a file".into(),
+            Self::ClientIdentity(_) => "one of san, any".into(),
             Self::Worlds(_) => format!("'*' for any world, or world names {NAMES}"),
             Self::Kinds(_) => format!("'*' for any kind, or kinds of events {NAMES}"),
             Self::LogFormat(_) => format!("one of {}", logging::Format::NAMES.join(", ")),
@@ -127,6 +147,7 @@ impl Slot {
             Self::Number(..) => "X",
             Self::Millis(..) => "MS",
             Self::Path(_) => "FILE",
+            Self::ClientIdentity(_) => "RULE",
             Self::Worlds(_) | Self::Kinds(_) => "NAMES",
             Self::LogFormat(_) => "FORMAT",
             Self::LogFilter(_) => "FILTER",
@@ -154,6 +175,7 @@ impl Slot {
                 *field(draft) = Duration::from_millis(whole(value.one()?, *min, *max)?);
             }
             Self::Path(field) => *field(draft) = Some(PathBuf::from(filled(value.one()?)?)),
+            Self::ClientIdentity(field) => *field(draft) = client_identity(value.one()?)?,
             Self::Worlds(field) => *field(draft) = names(value)?,
             Self::Kinds(field) => *field(draft) = names(value)?,
             Self::LogFormat(field) => *field(draft) = parsed(value.one()?)?,
@@ -184,6 +206,14 @@ fn workers(text: &str) -> Result<NonZeroUsize, Unfit> {
         count(text, 1, WORKERS_MAX)?
     };
     NonZeroUsize::new(wanted).ok_or(Unfit)
+}
+
+fn client_identity(text: &str) -> Result<ClientIdentity, Unfit> {
+    match text {
+        "san" => Ok(ClientIdentity::San),
+        "any" => Ok(ClientIdentity::Any),
+        _ => Err(Unfit),
+    }
 }
 
 /// Reads a number by TOML's rules wherever it comes from, so that `1_000` means the same in a flag and in the file.

@@ -58,6 +58,26 @@ pub(super) static SETTINGS: &[Setting] = &[
          the broker may connect.",
     ),
     row(
+        "tls.client_identity",
+        "san",
+        Slot::ClientIdentity(|draft| &mut draft.client_identity),
+        "Whom a client's certificate admits: san, the client ids that its subject alternative names name, or any. \
+         It has no effect without tls.client_ca.",
+    ),
+    row(
+        "tls.reload_interval_ms",
+        "5_000",
+        Slot::Millis(0, WAIT_MS_MAX, |draft| &mut draft.reload_interval),
+        "How often the files of tls.certificate, tls.key and tls.client_ca are looked at. When they have changed, new \
+         connections are met with what is in them, and sessions stay. 0 leaves it to SIGHUP.",
+    ),
+    unset(
+        "tls.reset_secret",
+        Slot::Path(|draft| &mut draft.reset_secret),
+        "A file with at least 32 random bytes, which stays the same when tls.key changes. By it clients notice at once \
+         that a broker was killed and started again. When not set, tls.key serves for that, as long as it is the same.",
+    ),
+    row(
         "rights.worlds",
         "*",
         Slot::Worlds(|draft| &mut draft.rights.worlds),
@@ -106,10 +126,35 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Greatest absolute value of a coordinate, in the world's unit of length.",
     ),
     row(
+        "limits.zone_area_max",
+        "4e24",
+        Slot::Number(1e-6, 4e30, |draft| &mut draft.limits.zone_area_max),
+        "Greatest area of a zone, in the square of the world's unit of length. The default is all that the coordinates \
+         permit.",
+    ),
+    row(
         "limits.lanes_max",
         "16",
         Slot::U32(1, 256, |draft| &mut draft.limits.lanes_max),
         "Lanes (ordered sequences of publishes) of one client.",
+    ),
+    row(
+        "limits.fan_out_max",
+        "10_000",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.publishes.fan_out_max),
+        "Most sessions that one event may reach; the publisher of one that would reach more is told FAN_OUT_TOO_LARGE.",
+    ),
+    row(
+        "limits.publishes_per_second_max",
+        "250_000",
+        Slot::U32(0, 100_000_000, |draft| &mut draft.publishes.per_second_max),
+        "Publishes of one client that are read per second, over all its lanes; whoever sends more waits. 0 is no limit.",
+    ),
+    row(
+        "limits.publishes_burst_max",
+        "50_000",
+        Slot::U32(1, 100_000_000, |draft| &mut draft.publishes.burst_max),
+        "Publishes that a client which has been silent may send at once, before the rate per second counts.",
     ),
     row(
         "outbox.deliveries_max",
@@ -136,6 +181,44 @@ pub(super) static SETTINGS: &[Setting] = &[
         "From so many waiting bytes of events on, reliable publishers to the session are held back.",
     ),
     row(
+        "outbox.total_bytes_max",
+        "1_073_741_824",
+        Slot::Count(1, 1 << 40, |draft| &mut draft.retained.bytes_max),
+        "Most bytes of events that wait for all sessions together. Beyond it the session that holds most is ended \
+         (SLOW_CONSUMER). At least outbox.bytes_max.",
+    ),
+    row(
+        "outbox.total_bytes_soft",
+        "536_870_912",
+        Slot::Count(1, 1 << 40, |draft| &mut draft.retained.bytes_soft),
+        "From so many waiting bytes of events on, for all sessions together, reliable publishers to sessions with a \
+         queue are held back.",
+    ),
+    row(
+        "sessions.resume_window_max_ms",
+        "60_000",
+        Slot::Millis(0, WAIT_MS_MAX, |draft| &mut draft.sessions.resume_window_max),
+        "Longest time that the session of a client whose link was lost is kept for it, whatever it asks for.",
+    ),
+    row(
+        "sessions.processed_timeout_ms",
+        "30_000",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.sessions.processed_timeout),
+        "Longest time that a publish may wait to be processed by its receivers, whatever its publisher asks for (EXPIRED).",
+    ),
+    row(
+        "sessions.unprocessed_max",
+        "16_384",
+        Slot::Count(1, 1 << 24, |draft| &mut draft.sessions.unprocessed_max),
+        "Most publishes of one session that wait to be processed by their receivers (TOO_MANY_UNPROCESSED).",
+    ),
+    row(
+        "sessions.redeliveries_max",
+        "3",
+        Slot::U32(1, 1_000, |draft| &mut draft.sessions.redeliveries_max),
+        "Runs of a receiver that a delivery may be lost with before it is given up (POISON).",
+    ),
+    row(
         "connections.total_max",
         "10_000",
         Slot::Count(1, 1_000_000, |draft| &mut draft.connections.connections_max),
@@ -148,10 +231,42 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Most connections from one IP address.",
     ),
     row(
+        "connections.per_identity_max",
+        "1_000",
+        Slot::Count(2, 1_000_000, |draft| &mut draft.connections.connections_per_identity_max),
+        "Most connections of one identity: the first name of the client's certificate, or the client id where there are \
+         no client certificates (TOO_MANY_CONNECTIONS).",
+    ),
+    row(
+        "connections.retry_from_handshakes",
+        "200",
+        Slot::Count(0, 1_000_000, |draft| &mut draft.connections.retry_from_handshakes),
+        "From so many handshakes under way on, a peer must first show that its address is its own (a QUIC Retry, which \
+         costs it one round trip). 0 asks everyone.",
+    ),
+    row(
+        "connections.handshakes_max",
+        "2_000",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.connections.handshakes_max),
+        "Most handshakes under way, in all; more are refused.",
+    ),
+    row(
+        "connections.handshakes_per_address_max",
+        "1_000",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.connections.handshakes_per_address_max),
+        "Most handshakes under way from one IP address; more are refused.",
+    ),
+    row(
+        "connections.handshake_timeout_ms",
+        "3_000",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.connections.handshake_timeout),
+        "Time in which the QUIC and TLS handshake must be done.",
+    ),
+    row(
         "connections.hello_timeout_ms",
         "5_000",
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.connections.hello_timeout),
-        "Time in which the QUIC and TLS handshake and the hello must be done.",
+        "Time from a connection's first packet in which the client's hello must be there (HELLO_TIMEOUT).",
     ),
     row(
         "connections.idle_timeout_ms",
@@ -164,6 +279,30 @@ pub(super) static SETTINGS: &[Setting] = &[
         "10_000",
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.connections.slow_consumer_timeout),
         "A session that takes nothing from a waiting queue for so long is ended (SLOW_CONSUMER).",
+    ),
+    row(
+        "quic.stream_receive_bytes_max",
+        "1_048_576",
+        Slot::U32(1_024, 1 << 30, |draft| &mut draft.windows.stream_receive_bytes_max),
+        "Most bytes on one stream towards the broker that it has not taken yet.",
+    ),
+    row(
+        "quic.receive_bytes_max",
+        "4_194_304",
+        Slot::U32(1_024, 1 << 30, |draft| &mut draft.windows.receive_bytes_max),
+        "Most bytes on all streams of a connection towards the broker that it has not taken yet.",
+    ),
+    row(
+        "quic.send_bytes_max",
+        "4_194_304",
+        Slot::U32(1_024, 1 << 30, |draft| &mut draft.windows.send_bytes_max),
+        "Most bytes of a connection that the broker has sent and the peer has not acknowledged.",
+    ),
+    row(
+        "quic.datagram_send_bytes_max",
+        "1_048_576",
+        Slot::U32(1_024, 1 << 30, |draft| &mut draft.windows.datagram_send_bytes_max),
+        "Most bytes of datagrams of a connection that wait to be sent; the oldest are dropped beyond it.",
     ),
     row(
         "log.format",

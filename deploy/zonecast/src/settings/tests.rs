@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use clap::FromArgMatches;
+use zonecast_broker::{ClientIdentity, ConnectionLimits, PublishLimits, QuicWindows, RetainedLimits, SessionLimits};
 
 use super::{flags::SettingFlags, raw::Origin, table::SETTINGS, *};
 use crate::{cert, logging::Format};
@@ -33,15 +34,22 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
     if !problems.is_empty() {
         return Err(messages(&problems));
     }
-    Ok(settings(fill(&raw, &mut problems), cert::throwaway().unwrap().tls))
+    Ok(settings(fill(&raw, &mut problems), loaded()))
+}
+
+fn loaded() -> Loaded {
+    let files = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), client_ca: None };
+    Loaded { tls: cert::throwaway().unwrap().tls, seen: files.fingerprint(), files, reset_secret: None }
 }
 
 /// A value that the setting accepts and that is not its default.
 fn other_value(setting: &Setting) -> &'static str {
     match setting.slot {
         Slot::Address(_) | Slot::AddressOrOff(_) => "127.0.0.1:5",
+        Slot::U32(min, ..) if min > 77 => "2077",
         Slot::Workers(_) | Slot::U32(..) | Slot::Count(..) | Slot::Number(..) | Slot::Millis(..) => "77",
         Slot::Path(_) => "other.pem",
+        Slot::ClientIdentity(_) => "any",
         Slot::Worlds(_) | Slot::Kinds(_) => "a,b",
         Slot::LogFormat(_) => "json",
         Slot::LogFilter(_) => "debug",
@@ -125,7 +133,9 @@ fn the_defaults_are_the_brokers_own() {
     assert_eq!((found.listen, found.workers), (own.listen, own.workers));
     assert_eq!(found.admin_listen, Some("127.0.0.1:9433".parse().unwrap()));
     assert_eq!((found.rights, found.limits), (own.rights, own.limits));
-    assert_eq!((found.outbox, found.connections), (own.outbox, own.connections));
+    assert_eq!((found.publishes, found.sessions), (own.publishes, own.sessions));
+    assert_eq!((found.outbox, found.retained, found.connections), (own.outbox, own.retained, own.connections));
+    assert_eq!((found.windows, found.client_identity), (own.windows, own.client_identity));
     assert_eq!((found.worlds_labelled_max, found.shutdown_grace), (own.worlds_labelled_max, own.shutdown_grace));
 }
 
@@ -134,7 +144,7 @@ fn the_defaults_are_the_brokers_own() {
 fn every_value_arrives_in_its_field() {
     let numeric: Vec<_> = SETTINGS.iter().filter(|setting| setting.slot.is_numeric()).collect();
     let values: Vec<(String, String)> =
-        numeric.iter().enumerate().map(|(at, setting)| (setting.env(), (100 + at).to_string())).collect();
+        numeric.iter().enumerate().map(|(at, setting)| (setting.env(), (2_000 + at).to_string())).collect();
     let mut variables: Vec<(&str, &str)> = values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     variables.extend([
         ("ZONECAST_LISTEN", "127.0.0.1:1"),
@@ -145,13 +155,19 @@ fn every_value_arrives_in_its_field() {
         // The soft marks come after the hard ones in the table.
         ("ZONECAST_OUTBOX_DELIVERIES_SOFT", "9"),
         ("ZONECAST_OUTBOX_BYTES_SOFT", "8"),
+        ("ZONECAST_OUTBOX_TOTAL_BYTES_SOFT", "7"),
+        // They have narrow ranges.
+        ("ZONECAST_LIMITS_LANES_MAX", "101"),
+        ("ZONECAST_LIMITS_KINDS_PER_ZONE_MAX", "102"),
+        ("ZONECAST_SESSIONS_REDELIVERIES_MAX", "103"),
+        ("ZONECAST_TLS_CLIENT_IDENTITY", "any"),
         ("ZONECAST_LOG_FORMAT", "gcp"),
         ("ZONECAST_LOG_LEVEL", "warn"),
         ("ZONECAST_LOG_GCP_PROJECT", "my-project"),
     ]);
     let found = values_of(&Sources { env: env(&variables), ..Sources::default() }).unwrap();
     let broker = &found.broker;
-    let value = |key: &str| 100 + numeric.iter().position(|setting| setting.key == key).unwrap();
+    let value = |key: &str| 2_000 + numeric.iter().position(|setting| setting.key == key).unwrap();
     let value_u32 = |key: &str| u32::try_from(value(key)).unwrap();
     let millis = |key: &str| Duration::from_millis(u64::from(value_u32(key)));
     assert_eq!((broker.listen, broker.admin_listen), (SocketAddr::from(([127, 0, 0, 1], 1)), None));
@@ -162,30 +178,61 @@ fn every_value_arrives_in_its_field() {
     assert_eq!(limits.payload_bytes_max, value_u32("limits.payload_bytes_max"));
     assert_eq!(limits.zones_per_session_max, value_u32("limits.zones_per_session_max"));
     assert_eq!(limits.topics_per_session_max, value_u32("limits.topics_per_session_max"));
-    assert_eq!(limits.kinds_per_zone_max, value_u32("limits.kinds_per_zone_max"));
+    assert_eq!((limits.lanes_max, limits.kinds_per_zone_max), (101, 102));
     assert_eq!(limits.radius_max, f64::from(value_u32("limits.radius_max")));
     assert_eq!(limits.coordinate_abs_max, f64::from(value_u32("limits.coordinate_abs_max")));
-    assert_eq!(limits.lanes_max, value_u32("limits.lanes_max"));
+    assert_eq!(limits.zone_area_max, f64::from(value_u32("limits.zone_area_max")));
+    let publishes = PublishLimits {
+        fan_out_max: value("limits.fan_out_max"),
+        per_second_max: value_u32("limits.publishes_per_second_max"),
+        burst_max: value_u32("limits.publishes_burst_max"),
+    };
+    assert_eq!(broker.publishes, publishes);
     assert_eq!(broker.outbox.deliveries_max, value("outbox.deliveries_max"));
     assert_eq!(broker.outbox.bytes_max, value("outbox.bytes_max"));
     assert_eq!((broker.outbox.deliveries_soft, broker.outbox.bytes_soft), (9, 8));
-    let connections = &broker.connections;
+    assert_eq!(broker.retained, RetainedLimits { bytes_soft: 7, bytes_max: value("outbox.total_bytes_max") });
+    let sessions = SessionLimits {
+        resume_window_max: millis("sessions.resume_window_max_ms"),
+        processed_timeout: millis("sessions.processed_timeout_ms"),
+        unprocessed_max: value("sessions.unprocessed_max"),
+        redeliveries_max: 103,
+    };
+    assert_eq!(broker.sessions, sessions);
+    let windows = QuicWindows {
+        stream_receive_bytes_max: value_u32("quic.stream_receive_bytes_max"),
+        receive_bytes_max: value_u32("quic.receive_bytes_max"),
+        send_bytes_max: value_u32("quic.send_bytes_max"),
+        datagram_send_bytes_max: value_u32("quic.datagram_send_bytes_max"),
+    };
+    assert_eq!((broker.windows, broker.client_identity), (windows, ClientIdentity::Any));
+    assert_connections_arrived(&broker.connections, value);
+    assert_eq!(broker.worlds_labelled_max, value("worlds_labelled_max"));
+    assert_eq!(broker.shutdown_grace, millis("shutdown_grace_ms"));
+    assert_eq!(found.tls.reload_interval, millis("tls.reload_interval_ms"));
+    let log = LogSettings { format: Format::Gcp, filter: "warn".into(), gcp_project: Some("my-project".into()) };
+    assert_eq!(found.log, log);
+}
+
+fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&str) -> usize) {
+    let millis = |key: &str| Duration::from_millis(value(key) as u64);
+    assert_eq!(connections.connections_per_identity_max, value("connections.per_identity_max"));
+    assert_eq!(connections.handshakes_max, value("connections.handshakes_max"));
+    assert_eq!(connections.handshakes_per_address_max, value("connections.handshakes_per_address_max"));
+    assert_eq!(connections.retry_from_handshakes, value("connections.retry_from_handshakes"));
+    assert_eq!(connections.handshake_timeout, millis("connections.handshake_timeout_ms"));
     assert_eq!(connections.connections_max, value("connections.total_max"));
     assert_eq!(connections.connections_per_address_max, value("connections.per_address_max"));
     assert_eq!(connections.hello_timeout, millis("connections.hello_timeout_ms"));
     assert_eq!(connections.idle_timeout, millis("connections.idle_timeout_ms"));
     assert_eq!(connections.slow_consumer_timeout, millis("connections.slow_consumer_timeout_ms"));
-    assert_eq!(broker.worlds_labelled_max, value("worlds_labelled_max"));
-    assert_eq!(broker.shutdown_grace, millis("shutdown_grace_ms"));
-    let log = LogSettings { format: Format::Gcp, filter: "warn".into(), gcp_project: Some("my-project".into()) };
-    assert_eq!(found.log, log);
 }
 
 #[test]
 fn the_longest_frame_follows_from_the_longest_payload() {
     let mut draft = Draft::default();
     draft.limits.payload_bytes_max = 1_000;
-    assert_eq!(settings(draft, cert::throwaway().unwrap().tls).broker.limits.frame_bytes_max, 1_000 + 65_536);
+    assert_eq!(settings(draft, loaded()).broker.limits.frame_bytes_max, 1_000 + 65_536);
 }
 
 /// An empty value is what a template leaves behind whose input is missing: nothing may take it for "not set".

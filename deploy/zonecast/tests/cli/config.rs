@@ -62,6 +62,20 @@ fn every_file_that_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_weak_secret_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    let mut check = zonecast();
+    check.args(["config", "check"]).args(certificates(directory.path())).arg("--tls-reset-secret").arg(&secret);
+    for (content, code, said) in [("hunter2\n", 2, "7 bytes are too few for a secret"), (&"x".repeat(32), 0, "")] {
+        fs::write(&secret, content).unwrap();
+        let output = check.output().unwrap();
+        let message = text(&output.stderr);
+        assert!(output.status.code() == Some(code) && message.contains(said), "{message}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_reported_together() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("z.toml");

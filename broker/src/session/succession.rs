@@ -1,0 +1,138 @@
+//! How a session takes the place of an earlier one of the same client.
+
+use std::{cell::Ref, net::IpAddr, rc::Rc};
+
+use tokio::sync::oneshot;
+use zonecast_core::{LeftDeliveries, LeftFrames, ResumePoint, SessionId, Standing, Ticket};
+
+use super::Session;
+
+/// Which session a client wants to go on with, and what it has of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Resume {
+    /// `Welcome.session_id` of that session.
+    pub(crate) session_id: u64,
+    pub(crate) point: ResumePoint,
+    pub(crate) control_through: u64,
+}
+
+/// A new session takes the place of an older one.
+#[derive(Debug)]
+pub(crate) struct TakeOver {
+    pub(crate) from: SessionId,
+    pub(crate) to: SessionId,
+    pub(crate) incarnation: u64,
+    /// Where the client connected from, for the log.
+    pub(crate) address: IpAddr,
+    pub(crate) resume: Option<Resume>,
+    /// Dropped when there is nothing to inherit.
+    pub(crate) answer: oneshot::Sender<Heritage>,
+}
+
+/// What a session leaves to the one that takes its place.
+#[derive(Debug)]
+pub(crate) struct Heritage {
+    pub(crate) deliveries: LeftDeliveries,
+    pub(crate) standing: Standing,
+    /// The frames of the control stream that the client has not got: when the session is resumed, and its interest is
+    /// the new one's already.
+    pub(crate) resumed: Option<LeftFrames>,
+    /// Whether both belong to the same run of the client.
+    pub(crate) same_run: bool,
+}
+
+/// A step under way; dropped when it is done.
+pub(crate) struct Step(Rc<Session>);
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.0.steps.set(self.0.steps.get() - 1);
+        self.0.step_done.notify_waiters();
+    }
+}
+
+impl TakeOver {
+    /// Whether this resumes `session`: the same run of the client goes on where it stood.
+    pub(crate) fn resumes(&self, session: &Session) -> bool {
+        let Some(resume) = &self.resume else { return false };
+        resume.session_id == session.id.get()
+            && self.incarnation == session.incarnation
+            && session.keeps()
+            && session.outbox.borrow().has_sent(resume.point.delivered_through)
+            && session.control.borrow().goes_on_from(resume.control_through)
+    }
+}
+
+impl Session {
+    /// Makes `take_over`'s session the heir of this one.
+    pub(crate) fn name_heir(&self, take_over: TakeOver) {
+        *self.heir.borrow_mut() = Some(take_over);
+    }
+
+    /// The session that takes this one's place, if one does by now.
+    pub(crate) fn heir(&self) -> Ref<'_, Option<TakeOver>> {
+        self.heir.borrow()
+    }
+
+    /// As [`heir`](Self::heir), to be answered.
+    pub(crate) fn take_heir(&self) -> Option<TakeOver> {
+        self.heir.take()
+    }
+
+    /// Begins a step that may change what the session leaves behind.
+    pub(crate) fn step(self: &Rc<Self>) -> Step {
+        self.steps.set(self.steps.get() + 1);
+        Step(Rc::clone(self))
+    }
+
+    /// Waits until no such step is under way.
+    pub(crate) async fn steps_done(&self) {
+        loop {
+            let done = self.step_done.notified();
+            if self.steps.get() == 0 {
+                return;
+            }
+            done.await;
+        }
+    }
+
+    /// Takes out all that this session leaves behind. Nothing must be matched for it any more.
+    pub(crate) fn bequeath(&self, heir: Option<&TakeOver>, resumed: bool) -> Heritage {
+        let rules = self.rules.borrow();
+        let resume = heir.and_then(|heir| heir.resume.as_ref()).filter(|_| resumed);
+        let point = resume.map(|resume| resume.point.clone()).unwrap_or_default();
+        let heritage = Heritage {
+            deliveries: self.outbox.borrow_mut().bequeath(&point),
+            standing: rules.standing().clone(),
+            resumed: resume.and_then(|resume| self.control.borrow_mut().bequeath(resume.control_through)),
+            same_run: heir.is_some_and(|heir| heir.incarnation == self.incarnation),
+        };
+        self.set_gauge();
+        heritage
+    }
+
+    /// Begins where another session has ended. `poison` is told the tickets of deliveries that are given up.
+    pub(crate) fn inherit(&self, heritage: Heritage, redeliveries_max: u32, poison: impl FnMut(Option<Ticket>)) {
+        let Heritage { deliveries, standing, resumed, same_run } = heritage;
+        self.outbox.borrow_mut().inherit(deliveries, !same_run, redeliveries_max, poison);
+        if let Some(frames) = resumed {
+            self.rules.borrow_mut().resume(standing);
+            self.control.borrow_mut().inherit(frames);
+        }
+        self.set_gauge();
+    }
+
+    /// The session has all that it inherits: zones can be handed over to it.
+    pub(crate) fn set_ready(&self) {
+        self.ready.set(true);
+        self.ready_set.notify_waiters();
+    }
+
+    /// Waits until the session has all that it inherits.
+    pub(crate) async fn ready(&self) {
+        let ready = self.ready_set.notified();
+        if !self.ready.get() {
+            ready.await;
+        }
+    }
+}

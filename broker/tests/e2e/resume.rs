@@ -1,0 +1,256 @@
+//! Sessions that outlive their links.
+
+use prost::Message;
+use zonecast_protocol::codec::decode_server_frame;
+use zonecast_protocol::wire::{self, client_frame, server_frame};
+use zonecast_protocol::{AckLevel, DeliveryClass, ErrorCode};
+
+use crate::raw::{Peer, World, zone};
+use crate::reliability::{ack, answer, delivery, lasting_hello, processed};
+
+crate::with_one_and_two_workers! {
+    a_resumed_session_goes_on_where_it_stood
+    a_session_that_is_not_resumed_inherits_what_was_not_received
+    what_kills_one_run_after_the_other_is_given_up
+    a_session_that_nobody_resumes_ends
+    lost_transient_events_are_shown
+    answers_find_a_publisher_that_has_moved
+    zones_can_be_given_to_a_session_without_a_link
+    a_client_that_acknowledges_nothing_is_ended
+}
+
+const ZONE: [[f64; 2]; 2] = [[0.0, 0.0], [10.0, 10.0]];
+
+/// A welcomed client whose session lasts, and its welcome.
+async fn lasting(world: &World, hello: wire::Hello) -> (Peer, wire::Welcome) {
+    let mut peer = Peer::open(world.connection().await).await;
+    peer.send(client_frame::Frame::Hello(hello)).await;
+    match peer.next().await {
+        server_frame::Frame::Welcome(welcome) => {
+            peer.source = welcome.source;
+            (peer, welcome)
+        }
+        other => panic!("{other:?} instead of a welcome"),
+    }
+}
+
+/// A client with a lasting session and a zone.
+async fn server(world: &World, name: &str) -> (Peer, wire::Welcome) {
+    let (mut peer, welcome) = lasting(world, lasting_hello(name, 1)).await;
+    assert!(!welcome.resumed);
+    assert_eq!(welcome.resume_window_ms, 30_000);
+    peer.put_zones(vec![zone(1, "earth", ZONE[0], ZONE[1])]).await.unwrap();
+    (peer, welcome)
+}
+
+fn cut(peer: &Peer) {
+    peer.connection.close(0_u32.into(), b"cut");
+}
+
+async fn publish(publisher: &mut Peer) -> Result<u32, ErrorCode> {
+    let event = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.publish(event).await
+}
+
+fn lane_seq(deliver: &wire::Deliver) -> u64 {
+    wire::Event::decode(deliver.event.clone()).unwrap().lane_seq
+}
+
+async fn a_resumed_session_goes_on_where_it_stood(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let (mut first, welcome) = server(&world, "server").await;
+    for _ in 0..3 {
+        assert_eq!(publish(&mut publisher).await, Ok(1));
+    }
+    for seq in 1..=3 {
+        assert_eq!(delivery(&mut first).await.seq, seq);
+    }
+    first.send(ack(1, &[])).await;
+    assert_eq!(publish_own(&mut first).await, (1, Ok(0)));
+    cut(&first);
+    assert_eq!(publish(&mut publisher).await, Ok(1), "its zones are held without a link");
+
+    let hello = wire::Hello {
+        resume_session_id: welcome.session_id,
+        delivered_through: 2,
+        lanes: vec![wire::LanePosition { lane: 0, lane_seq: 1 }],
+        control_through: 1,
+        ..lasting_hello("server", 1)
+    };
+    let (mut second, welcome) = lasting(&world, hello).await;
+    assert!(welcome.resumed);
+    assert_eq!(welcome.lanes, [wire::LanePosition { lane: 0, lane_seq: 1 }]);
+    assert_eq!(welcome.last_request_id, 1);
+    assert_eq!(answer(second.next().await), (1, Ok(0)), "the answer that was not confirmed comes again");
+    assert_eq!(publish(&mut publisher).await, Ok(1));
+    let deliveries = [delivery(&mut second).await, delivery(&mut second).await, delivery(&mut second).await];
+    assert_eq!(deliveries.each_ref().map(|deliver| deliver.seq), [1, 2, 3], "numbered anew");
+    assert_eq!(deliveries.each_ref().map(lane_seq), [3, 4, 5], "first the old ones, then the new");
+    // The second may have been written to the link that was just cut.
+    assert!(deliveries[0].resent && !deliveries[2].resent);
+    // Its ids and numbers go on.
+    let remove = wire::UpdateZones { request_id: 2, remove: vec![1], ..Default::default() };
+    second.send(client_frame::Frame::UpdateZones(remove)).await;
+    assert!(matches!(second.next().await, server_frame::Frame::InterestApplied(applied) if applied.request_id == 2));
+    assert_eq!(publish(&mut publisher).await, Ok(0));
+}
+
+/// Publishes to nobody, and returns the answer.
+async fn publish_own(peer: &mut Peer) -> (u64, Result<u32, ErrorCode>) {
+    let event = peer.event_on("nobody");
+    let publish =
+        wire::Publish { ack: AckLevel::Routed.into(), event: event.encode_to_vec().into(), ..Default::default() };
+    peer.write_publish(publish).await;
+    answer(peer.next().await)
+}
+
+async fn a_session_that_is_not_resumed_inherits_what_was_not_received(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let (mut first, _) = server(&world, "server").await;
+    for _ in 0..2 {
+        assert_eq!(publish(&mut publisher).await, Ok(1));
+        let _ = delivery(&mut first).await;
+    }
+    first.send(ack(1, &[])).await;
+    first.send(client_frame::Frame::Ping(wire::Ping { nonce: 1 })).await;
+    assert!(matches!(first.next().await, server_frame::Frame::Pong(_)), "the acknowledgement was read");
+    cut(&first);
+    let (mut second, welcome) = lasting(&world, lasting_hello("server", 2)).await;
+    assert!(!welcome.resumed);
+    let deliver = delivery(&mut second).await;
+    assert_eq!((deliver.seq, lane_seq(&deliver), deliver.resent), (1, 2, true));
+    assert_eq!(publish(&mut publisher).await, Ok(0), "its zones are its own to ask for");
+}
+
+async fn what_kills_one_run_after_the_other_is_given_up(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let (mut run, _) = server(&world, "server").await;
+    let event = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.write_publish(processed(&event)).await;
+    for incarnation in 2..=3 {
+        assert!(delivery(&mut run).await.await_processing);
+        cut(&run);
+        (run, _) = lasting(&world, lasting_hello("server", incarnation)).await;
+    }
+    assert!(delivery(&mut run).await.resent);
+    cut(&run);
+    let (mut last, _) = lasting(&world, lasting_hello("server", 4)).await;
+    match last.next_delivery().await {
+        server_frame::Frame::Gap(gap) => {
+            assert_eq!((gap.from_seq, gap.to_seq, gap.reason()), (1, 1, wire::GapReason::Evicted));
+        }
+        other => panic!("{other:?} instead of a gap"),
+    }
+    assert_eq!(answer(publisher.next().await), (event.lane_seq, Err(ErrorCode::Poison)));
+}
+
+async fn a_session_that_nobody_resumes_ends(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let hello = wire::Hello { resume_window_ms: 100, ..lasting_hello("server", 1) };
+    let (mut server, _) = lasting(&world, hello).await;
+    server.put_zones(vec![zone(1, "earth", ZONE[0], ZONE[1])]).await.unwrap();
+    cut(&server);
+    let event = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.write_publish(processed(&event)).await;
+    assert_eq!(answer(publisher.next().await), (event.lane_seq, Err(ErrorCode::SessionLost)));
+    assert_eq!(publish(&mut publisher).await, Ok(0));
+}
+
+async fn lost_transient_events_are_shown(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let (mut first, welcome) = server(&world, "server").await;
+    for class in [DeliveryClass::Transient, DeliveryClass::Reliable, DeliveryClass::Transient] {
+        let event = wire::Event { class: class.into(), ..publisher.event_at("earth", 1.0, 1.0, 1.0) };
+        assert_eq!(publisher.publish(event).await, Ok(1));
+    }
+    for (seq, number) in [(1, 1), (3, 3)] {
+        let datagram = first.connection.read_datagram().await.unwrap();
+        match decode_server_frame(datagram).unwrap() {
+            server_frame::Frame::Deliver(deliver) => assert_eq!((deliver.seq, lane_seq(&deliver)), (seq, number)),
+            other => panic!("{other:?} in a datagram"),
+        }
+    }
+    let explained = |frame| match frame {
+        server_frame::Frame::Datagrams(datagrams) => (datagrams.from_seq, datagrams.to_seq),
+        other => panic!("{other:?} instead of what explains a datagram"),
+    };
+    assert_eq!(explained(first.next_delivery().await), (1, 1), "before what comes after it");
+    assert_eq!(delivery(&mut first).await.seq, 2);
+    assert_eq!(explained(first.next_delivery().await), (3, 3), "soon, though nothing comes after it");
+    cut(&first);
+    // As if the link had been lost before any of that had come, but for the first datagram.
+    let hello = wire::Hello {
+        resume_session_id: welcome.session_id,
+        control_through: 1,
+        datagrams: vec![1],
+        ..lasting_hello("server", 1)
+    };
+    let (mut second, welcome) = lasting(&world, hello).await;
+    assert!(welcome.resumed);
+    let reliable = delivery(&mut second).await;
+    assert_eq!((reliable.seq, lane_seq(&reliable), reliable.resent), (1, 2, true));
+    match second.next_delivery().await {
+        server_frame::Frame::Gap(gap) => {
+            assert_eq!((gap.from_seq, gap.to_seq, gap.reason()), (2, 2, wire::GapReason::Evicted));
+        }
+        other => panic!("{other:?} instead of a gap"),
+    }
+}
+
+async fn answers_find_a_publisher_that_has_moved(workers: usize) {
+    let world = World::new(workers).await;
+    let (mut receiver, _) = server(&world, "server").await;
+    let (mut publisher, mut welcome) = lasting(&world, lasting_hello("publisher", 1)).await;
+    let event = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.write_publish(processed(&event)).await;
+    let deliver = delivery(&mut receiver).await;
+    for _ in 0..4 {
+        cut(&publisher);
+        let hello = wire::Hello { resume_session_id: welcome.session_id, ..lasting_hello("publisher", 1) };
+        (publisher, welcome) = lasting(&world, hello).await;
+        assert!(welcome.resumed);
+    }
+    receiver.send(ack(deliver.seq, &[deliver.seq])).await;
+    assert_eq!(answer(publisher.next().await), (event.lane_seq, Ok(1)));
+}
+
+async fn zones_can_be_given_to_a_session_without_a_link(workers: usize) {
+    let world = World::new(workers).await;
+    let (mut giver, _) = server(&world, "giver").await;
+    let (taker, welcome) = lasting(&world, lasting_hello("taker", 1)).await;
+    cut(&taker);
+    let hand_over =
+        wire::HandOverZones { request_id: giver.request_id(), zone_ids: vec![1], to_client_id: "taker".to_owned() };
+    giver.request(client_frame::Frame::HandOverZones(hand_over)).await.unwrap();
+    let hello = wire::Hello { resume_session_id: welcome.session_id, ..lasting_hello("taker", 1) };
+    let (mut taker, welcome) = lasting(&world, hello).await;
+    assert!(welcome.resumed);
+    match taker.next().await {
+        server_frame::Frame::ZonesReceived(received) => assert_eq!(received.zones.len(), 1),
+        other => panic!("{other:?} instead of zones"),
+    }
+    assert_eq!(publish(&mut giver).await, Ok(1));
+    let _ = delivery(&mut taker).await;
+}
+
+async fn a_client_that_acknowledges_nothing_is_ended(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.outbox.deliveries_soft = 2;
+        config.connections.slow_consumer_timeout = std::time::Duration::from_millis(200);
+    })
+    .await;
+    let mut publisher = world.client("publisher").await;
+    let (mut server, _) = server(&world, "server").await;
+    for _ in 0..2 {
+        assert_eq!(publish(&mut publisher).await, Ok(1));
+        let _ = delivery(&mut server).await;
+    }
+    let (code, reason) = server.closed().await;
+    assert_eq!(code, ErrorCode::SlowConsumer, "{reason}");
+    assert_eq!(publish(&mut publisher).await, Ok(0));
+}
