@@ -71,6 +71,7 @@ pub struct Event {
     reply_to: Span,
     traceparent: Span,
     payload: Span,
+    resent: bool,
     /// What the subscription that received it owes its publisher.
     part: Option<Arc<Part>>,
 }
@@ -96,7 +97,7 @@ impl Event {
         let (kind, key, reply_to) = (span(view.kind), span(view.key), span(view.reply_to));
         let (traceparent, payload) = (span(view.traceparent), Span::of(view.payload, &raw));
         let (source, lane_seq, published_at_us) = (view.source, view.lane_seq, view.published_at_us);
-        let (class, part) = (view.class, None);
+        let (class, resent, part) = (view.class, false, None);
         Ok(Self {
             raw,
             aim,
@@ -110,8 +111,14 @@ impl Event {
             reply_to,
             traceparent,
             payload,
+            resent,
             part,
         })
+    }
+
+    /// The same event as it was delivered.
+    pub(crate) fn delivered(self, resent: bool) -> Self {
+        Self { resent, ..self }
     }
 
     /// The same event as one subscription receives it whose publisher waits.
@@ -242,6 +249,13 @@ impl Event {
     #[must_use]
     pub fn reply_to(&self) -> Option<&str> {
         self.text_if_any(self.reply_to)
+    }
+
+    /// Whether it was sent before, by its publisher or to this client, on a connection that was lost. It is handed on
+    /// only if it had not arrived; but it may come behind later events of its lane.
+    #[must_use]
+    pub fn is_resent(&self) -> bool {
+        self.resent
     }
 
     /// The encoded `zonecast.v1.Event`, byte for byte as it was published.
