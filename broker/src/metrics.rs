@@ -153,6 +153,11 @@ fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
         ("sessions_resumed", "Sessions that went on over a new link", total(|s| s.stats.sessions_resumed)),
         ("gaps_out", "Gaps announced to receivers", total(|s| s.stats.gaps_out)),
         ("publishers_held", "Times that a lane was held back for a slow receiver", total(|s| s.stats.publishers_held)),
+        (
+            "publishers_ahead_of_rate",
+            "Times that a client was held back because it published faster than it may",
+            total(|s| s.stats.publishers_ahead_of_rate),
+        ),
         ("worker_hand_overs", "Events handed from one worker to another", total(|s| s.stats.hand_overs)),
     ]
 }

@@ -13,6 +13,7 @@ mod socket;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
+    ops::AddAssign,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Waker,
 };
@@ -23,6 +24,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub(crate) use self::ground::{mixed, seed_bytes};
 pub use self::{
     ground::{ClientGround, LocalRuntime, endpoint_config},
     link::{Fault, FaultId, Host, Scope},
@@ -61,6 +63,21 @@ pub struct PacketCounts {
     pub overflowed: u64,
     /// Addressed to where nobody listens (any more).
     pub undeliverable: u64,
+}
+
+impl AddAssign for PacketCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.bits_flipped += other.bits_flipped;
+        self.partitioned += other.partitioned;
+        self.partitioned_one_way += other.partitioned_one_way;
+        self.held += other.held;
+        self.overflowed += other.overflowed;
+        self.undeliverable += other.undeliverable;
+    }
 }
 
 /// The network. Clones are the same network.

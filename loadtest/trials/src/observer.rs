@@ -160,6 +160,22 @@ impl Observer {
         self.holdings.forget(number, step);
     }
 
+    /// What was found so far.
+    #[must_use]
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// Whether everyone is connected, and every answer that is awaited has come.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let lives = |run: &Run| self.runs.get(run).is_some_and(|record| !record.ended);
+        let is_open = |(name, event): (&Name, &Event)| {
+            event.level != Level::None && event.answer.is_none() && lives(&name.publisher)
+        };
+        self.runs.values().all(|record| record.ended || record.broker.is_some()) && !self.events.iter().any(is_open)
+    }
+
     /// The broker that a client is connected to, as far as is known.
     #[must_use]
     pub fn broker_of(&self, run: Run) -> Option<BrokerNumber> {

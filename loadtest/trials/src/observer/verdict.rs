@@ -70,6 +70,25 @@ impl Findings {
         }
     }
 
+    /// Adds those of another run.
+    pub fn add_all(&mut self, other: &Self) {
+        self.published += other.published;
+        self.delivered += other.delivered;
+        self.acked_routed += other.acked_routed;
+        self.acked_processed += other.acked_processed;
+        self.refused += other.refused;
+        self.gaps_shown += other.gaps_shown;
+        self.interruptions_shown += other.interruptions_shown;
+        self.routed_due += other.routed_due;
+        self.routed_lost_on_crash += other.routed_lost_on_crash;
+        self.routed_lost_with_notice += other.routed_lost_with_notice;
+        for (kind, count) in &other.violations_by_kind {
+            *self.violations_by_kind.entry(*kind).or_default() += count;
+        }
+        let room = VIOLATIONS_KEPT_MAX.saturating_sub(self.violations.len());
+        self.violations.extend(other.violations.iter().take(room).cloned());
+    }
+
     /// How many there are of a kind.
     #[must_use]
     pub fn count(&self, kind: ViolationKind) -> u64 {
@@ -220,13 +239,14 @@ fn overtaken_at(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: 
     deliveries.filter(|delivery| delivery.ear == ear && !delivery.resent).map(|delivery| delivery.at).min()
 }
 
-/// Whether the ear got a newer value in the place of a state event.
+/// Whether the ear's client got a newer value in the place of a state event. A value is its publisher's and its key's,
+/// wherever it is sent, so another subscription may have got it.
 fn newer_value(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: Ear) -> bool {
     let Class::State(_) = &event.class else { return false };
     let of_publisher = Name { lane: 0, lane_seq: 0, ..name }..=Name { lane: u8::MAX, lane_seq: u64::MAX, ..name };
     events.range(of_publisher).any(|(_, newer)| {
         let replaces = newer.class == event.class && newer.published > event.published;
-        replaces && newer.deliveries.iter().any(|delivery| delivery.ear == ear)
+        replaces && newer.deliveries.iter().any(|delivery| delivery.ear.run == ear.run)
     })
 }
 

@@ -1,0 +1,206 @@
+//! What a client's process does: it connects, subscribes, reads what it gets, and publishes.
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use zonecast_client::{
+    Client, ClientConfig, ConnectionState, Event, TopicItem, TopicSubscription, Zone, ZoneItem, ZoneSpec,
+    ZoneSubscription,
+};
+
+use super::{broker_host::BrokerHost, client_host::Present, publishing, stage::Stage};
+use crate::{
+    Ear, Name, Notice, Run, Want,
+    plan::{ClientPlan, point},
+};
+
+/// The world of the zones and places.
+pub(super) const WORLD: &str = "field";
+/// What everyone listens to, and is asked at the end.
+pub(super) const PROBE: &str = "probe";
+/// The topic of work that is shared in a group.
+pub(super) const WORK: &str = "work.item";
+
+/// The pauses between two attempts to connect for the first time.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// The whole life of a process. Its tasks end with it.
+pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfig, run: Run) {
+    let client = loop {
+        match Client::connect(config.clone()).await {
+            Ok(client) => break client,
+            Err(error) => {
+                stage.say(|| format!("{run} cannot connect: {error}"));
+                sleep(TRY_AGAIN_AFTER).await;
+            }
+        }
+    };
+    stage.sources.borrow_mut().insert(client.source(), run);
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(watch(Rc::clone(&stage), client.clone(), run));
+    let reader =
+        |ear| Reader { stage: Rc::clone(&stage), ear, plan: plan.clone(), random: stage.random(ear_number(ear)) };
+    let ear = |subscription| Ear { run, subscription };
+
+    let specs: Vec<ZoneSpec> = (1..).zip(&plan.zones).filter_map(|(id, corners)| zone(id, *corners)).collect();
+    let zones = match client.subscribe_zones(specs).await {
+        Ok(zones) => zones,
+        Err(error) => return stage.say(|| format!("{run} gets no zones: {error}")),
+    };
+    for (id, [min, max]) in (1..).zip(&plan.zones) {
+        let want = Want::Zone { world: WORLD.into(), min: *min, max: *max };
+        stage.observe(|observer| observer.in_force(ear(0), id, want));
+    }
+    let received = Rc::new(RefCell::new(None));
+    let present =
+        Present { client: client.clone(), run, zones: zones.control(), ear: ear(0), received: Rc::clone(&received) };
+    *stage.client(run.client).present.borrow_mut() = Some(present.clone());
+    tasks.spawn_local(reader(ear(0)).read_zones(zones, received));
+    if plan.moves_zones && !plan.zones.is_empty() {
+        tasks.spawn_local(move_zones(Rc::clone(&stage), plan.clone(), present));
+    }
+    for (number, publisher) in (0..).zip(&plan.publishers) {
+        tasks.spawn_local(publishing::publish(Rc::clone(&stage), client.clone(), run, number, publisher.clone()));
+    }
+    for (number, pattern) in (1..).zip(plan.patterns.iter().copied().chain([PROBE])) {
+        match client.subscribe(pattern).await {
+            Ok(topics) => {
+                stage.observe(|observer| observer.in_force(ear(number), 0, Want::Topics(pattern.into())));
+                tasks.spawn_local(reader(ear(number)).read_topics(topics));
+            }
+            Err(error) => stage.say(|| format!("{run} does not hear {pattern}: {error}")),
+        }
+    }
+    if plan.shares_work {
+        match client.queue_subscribe("work.*", "workers").await {
+            Ok(topics) => drop(tasks.spawn_local(reader(ear(100)).read_topics(topics))),
+            Err(error) => stage.say(|| format!("{run} shares no work: {error}")),
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+fn ear_number(ear: Ear) -> u64 {
+    u64::from(ear.run.client) << 40 | u64::from(ear.run.incarnation) << 20 | u64::from(ear.subscription)
+}
+
+fn zone(id: u32, [min, max]: [(i64, i64); 2]) -> Option<ZoneSpec> {
+    let zone = Zone::new(min.0 as f64, min.1 as f64, max.0 as f64, max.1 as f64).ok()?;
+    Some(ZoneSpec::new(id, WORLD, zone))
+}
+
+/// Tells the observer of the connection.
+async fn watch(stage: Rc<Stage>, client: Client, run: Run) {
+    let mut states = client.states();
+    // The watch must not keep the client alive that it watches.
+    drop(client);
+    let mut state = Some(states.current());
+    while let Some(now) = state {
+        stage.say(|| format!("{run} {now:?}"));
+        let broker = match &now {
+            ConnectionState::Connected { address, .. } => BrokerHost::at(*address),
+            _ => None,
+        };
+        stage.observe(|observer| match broker {
+            Some(broker) => observer.linked(run, broker),
+            None => observer.unlinked(run),
+        });
+        state = states.next().await;
+    }
+}
+
+/// Moves one zone after the other, now and then.
+async fn move_zones(stage: Rc<Stage>, plan: ClientPlan, present: Present) {
+    let mut random = stage.random(ear_number(present.ear) ^ 1 << 60);
+    while stage.publishing.get() {
+        sleep(Duration::from_millis(random.u64(200..4_000))).await;
+        let id = random.u32(1..=u32::try_from(plan.zones.len()).unwrap_or(1));
+        let (min, size) = (point(&mut random), random.i64(0..400));
+        let max = (min.0 + size, min.1 + size);
+        let Some(spec) = zone(id, [min, max]) else { continue };
+        stage.observe(|observer| observer.giving_up(present.ear, id));
+        match present.zones.put([spec]).await {
+            Ok(_) => {
+                let want = Want::Zone { world: WORLD.into(), min, max };
+                stage.observe(|observer| observer.in_force(present.ear, id, want));
+            }
+            Err(error) => return stage.say(|| format!("{} does not move its zone {id}: {error}", present.run)),
+        }
+    }
+}
+
+/// Reads one subscription.
+struct Reader {
+    stage: Rc<Stage>,
+    ear: Ear,
+    plan: ClientPlan,
+    random: fastrand::Rng,
+}
+
+impl Reader {
+    async fn read_zones(
+        mut self,
+        mut zones: ZoneSubscription,
+        received: Rc<RefCell<Option<mpsc::UnboundedSender<ZoneSpec>>>>,
+    ) {
+        while let Some(item) = {
+            self.may_read().await;
+            zones.next().await
+        } {
+            match item {
+                ZoneItem::Event(event) => self.take(&event).await,
+                ZoneItem::Received { zones, .. } => {
+                    if let Some(received) = &*received.borrow() {
+                        // Fails when the storm is over.
+                        zones.into_iter().for_each(|zone| drop(received.send(zone)));
+                    }
+                }
+                ZoneItem::Gap { reason, .. } => self.note(Notice::Gap, &format!("{reason:?}")),
+                ZoneItem::Interrupted => self.note(Notice::Interrupted, ""),
+                _ => {}
+            }
+        }
+    }
+
+    async fn read_topics(mut self, mut topics: TopicSubscription) {
+        while let Some(item) = {
+            self.may_read().await;
+            topics.next().await
+        } {
+            match item {
+                TopicItem::Event(event) => self.take(&event).await,
+                TopicItem::Gap { reason, .. } => self.note(Notice::Gap, &format!("{reason:?}")),
+                TopicItem::Interrupted => self.note(Notice::Interrupted, ""),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits while the application is frozen.
+    async fn may_read(&self) {
+        let mut reads = self.stage.client(self.ear.run.client).reads.subscribe();
+        // Fails only when the host is gone, and this with it.
+        let _ = reads.wait_for(|reads| *reads).await;
+    }
+
+    fn note(&self, notice: Notice, why: &str) {
+        self.stage.say(|| format!("{} {notice:?} {why}", self.ear));
+        self.stage.observe(|observer| observer.noticed(self.ear, notice));
+    }
+
+    async fn take(&mut self, event: &Event) {
+        let Some(name) = name(&self.stage, event) else { return };
+        self.stage.say(|| format!("{} <- {name}", self.ear));
+        self.stage.observe(|observer| observer.delivered(self.ear, name, false));
+        if !self.stage.is_healed() && !self.plan.takes_at_most.is_zero() {
+            sleep(self.plan.takes_at_most.mul_f64(self.random.f64())).await;
+        }
+        // Asking for the next item is what acknowledges this one.
+        self.stage.observe(|observer| observer.processed(self.ear, name));
+    }
+}
+
+fn name(stage: &Stage, event: &Event) -> Option<Name> {
+    let publisher = *stage.sources.borrow().get(&event.source())?;
+    Some(Name { publisher, lane: event.lane(), lane_seq: event.lane_seq() })
+}
