@@ -124,7 +124,7 @@ impl Replay {
                     (Some(_), false) => self.begun_anew += 1,
                     (None, _) => {}
                 }
-                observer.linked(run, broker);
+                observer.linked(run, broker, resumed);
             }
             What::Unlinked(run, _) => {
                 self.unlinked.entry(run).or_insert(stamp);
