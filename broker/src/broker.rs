@@ -76,11 +76,11 @@ impl Broker {
         if workers_wanted > WORKERS_MAX {
             return Err(BrokerError::TooManyWorkers { workers: workers_wanted });
         }
-        let setup = endpoint::EndpointSetup::new(&config)?;
         let sockets = endpoint::bind(config.listen, config.workers)?;
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
         let (shared, receivers) = shared(config, sockets.len(), first_session())?;
+        let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);
@@ -152,7 +152,7 @@ impl Broker {
     }
 }
 
-/// What the workers share, and each worker's end of its mailbox.
+/// What the workers share, and each worker's end of its mailbox. Fails when TLS cannot be set up.
 pub(crate) fn shared(
     config: BrokerConfig,
     workers: usize,

@@ -14,7 +14,7 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-use crate::{BrokerConfig, BrokerTls, TlsError};
+use crate::{BrokerConfig, BrokerTls, TlsError, serving::Serving};
 
 /// Receive and send buffer asked of the system per socket; it may grant less.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -94,9 +94,9 @@ pub(crate) struct EndpointSetup {
 
 impl EndpointSetup {
     /// The same for all workers: a client's packets may reach another one after a restart.
-    pub(crate) fn new(config: &BrokerConfig) -> Result<Self, EndpointError> {
+    pub(crate) fn new(config: &BrokerConfig, serving: &Serving) -> Self {
         let secret = config.reset_secret.clone().unwrap_or_else(|| config.tls.reset_secret());
-        Ok(Self { endpoint: secret.endpoint_config(), server: server_config(config, &config.tls)? })
+        Self { endpoint: secret.endpoint_config(), server: (*serving.server_config()).clone() }
     }
 
     /// Opens a worker's endpoint. Must be called within the worker's runtime.

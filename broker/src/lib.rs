@@ -32,5 +32,5 @@ pub use config::{
 };
 pub use endpoint::EndpointError;
 pub use local::{LocalBroker, LocalGround};
-pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError};
+pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
 pub use zonecast_core::{OutboxLimits, Rights};

@@ -62,8 +62,8 @@ impl LocalBroker {
         }
         let none = || cannot_open(io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"));
         config.workers = NonZeroUsize::new(workers).ok_or_else(none)?;
-        let setup = EndpointSetup::new(&config)?;
         let (shared, mailboxes) = shared(config, workers, ground.first_session)?;
+        let setup = EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(workers);
         for (index, (socket, mailbox)) in (0_u16..).zip(ground.sockets.into_iter().zip(mailboxes)) {

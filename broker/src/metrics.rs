@@ -51,7 +51,7 @@ impl Totals {
         // The interest table is the same everywhere; one worker may be a change ahead.
         let newest = snapshots.iter().max_by_key(|snapshot| snapshot.epoch);
         let held = |field: fn(&Snapshot) -> u64| newest.map_or(0, field);
-        let mut gauges = vec![
+        let gauges = vec![
             ("connections", "Connections that are open", shared.admission.connections() as u64),
             ("handshakes", "Handshakes under way", shared.admission.handshakes() as u64),
             ("sessions", "Sessions that are live", total(|s| s.sessions as u64)),
@@ -62,12 +62,13 @@ impl Totals {
             ("kept_deliveries", "Deliveries written and not acknowledged", total(|s| s.kept_deliveries as u64)),
             ("held_bytes", "Bytes of events that wait or are not acknowledged", total(|s| s.held_bytes as u64)),
             ("publishes_unprocessed", "Publishes that wait to be processed", total(|s| s.tickets as u64)),
+            (
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the broker's certificate expires, in seconds since 1970; 0 when that cannot be read",
+                shared.serving.expires_at().unwrap_or(0),
+            ),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
-        if let Some(expires_at) = shared.serving.expires_at() {
-            let help = "When the broker's certificate expires, in seconds since 1970";
-            gauges.push(("tls_certificate_expiry_timestamp_seconds", help, expires_at));
-        }
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };
         totals.add_families(shared, snapshots);
         let merged = |field: fn(&Snapshot) -> &DurationHistogram| {
@@ -152,6 +153,11 @@ fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
         ("sessions_resumed", "Sessions that went on over a new link", total(|s| s.stats.sessions_resumed)),
         ("gaps_out", "Gaps announced to receivers", total(|s| s.stats.gaps_out)),
         ("publishers_held", "Times that a lane was held back for a slow receiver", total(|s| s.stats.publishers_held)),
+        (
+            "publishers_ahead_of_rate",
+            "Times that a client was held back because it published faster than it may",
+            total(|s| s.stats.publishers_ahead_of_rate),
+        ),
         ("worker_hand_overs", "Events handed from one worker to another", total(|s| s.stats.hand_overs)),
     ]
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 use zonecast_core::{
     ControlLog, NeverSaid, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, SessionId, SessionRules,
-    Ticket,
+    Ticket, TokenBucket,
 };
 use zonecast_protocol::{
     ClientId,
@@ -90,6 +90,8 @@ pub(crate) struct Session {
     scarcity: Cell<usize>,
     /// The session that takes this one's place, if one does.
     heir: RefCell<Option<TakeOver>>,
+    /// How fast its client may publish.
+    publish_rate: RefCell<TokenBucket>,
     /// Steps under way that may still change what the session leaves behind.
     steps: Cell<usize>,
     step_done: Notify,
@@ -106,6 +108,7 @@ impl Session {
         resume_window: Duration,
         rules: SessionRules,
         limits: OutboxLimits,
+        publish_rate: TokenBucket,
     ) -> Self {
         let keeps = !resume_window.is_zero();
         Self {
@@ -131,6 +134,7 @@ impl Session {
             over_set: Notify::new(),
             scarcity: Cell::new(1),
             heir: RefCell::default(),
+            publish_rate: RefCell::new(publish_rate),
             steps: Cell::new(0),
             step_done: Notify::new(),
             ready: Cell::new(false),
@@ -237,6 +241,13 @@ impl Session {
             }
             drained.await;
         }
+    }
+
+    /// Takes note of so many publishes; returns for how long to read no more of them.
+    pub(crate) fn count_publishes(&self, count: u32, now_us: u64) -> Duration {
+        let mut rate = self.publish_rate.borrow_mut();
+        rate.take(count, now_us);
+        Duration::from_micros(rate.wait_us(now_us))
     }
 
     /// Queues a frame for the control stream.

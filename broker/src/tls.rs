@@ -18,6 +18,7 @@ use rustls::{
 use thiserror::Error;
 use zonecast_protocol::ALPN;
 
+pub use self::certificate::client_named_by;
 pub(crate) use self::certificate::{check_names_client, names};
 pub use self::restart::{ResetSecret, SecretTooShort};
 

@@ -16,7 +16,7 @@ use std::{
 use dashmap::DashMap;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
-    time::Instant,
+    time::{Instant, sleep},
 };
 use zonecast_core::{Admitted, SessionId};
 use zonecast_protocol::{
@@ -92,6 +92,8 @@ pub(crate) struct Worker {
 pub(crate) struct Aftermath {
     /// For each worker the events that matched sessions of it.
     hand_overs: Vec<Vec<HandOver>>,
+    /// Publishes that do not count against the client's rate yet.
+    publishes: u32,
     /// While events are on their way to other workers.
     flight: Option<Flight>,
     /// Sessions over their soft mark that lasting events went to.
@@ -146,6 +148,7 @@ impl Worker {
 
     /// Routes one publish of `session`: queues its deliveries here, notes those for other workers in `after`.
     pub(crate) fn publish(&self, session: &Session, publish: &wire::Publish, after: &mut Aftermath) {
+        after.publishes += 1;
         let mut rules = session.rules.borrow_mut();
         let admitted = match rules.admit(publish) {
             Ok(admitted) => admitted,
@@ -174,7 +177,12 @@ impl Worker {
     /// A fresh, empty aftermath.
     pub(crate) fn aftermath(&self) -> Aftermath {
         let workers = self.shared.mailboxes.len();
-        Aftermath { hand_overs: (0..workers).map(|_| Vec::new()).collect(), flight: None, held_by: Vec::new() }
+        Aftermath {
+            hand_overs: (0..workers).map(|_| Vec::new()).collect(),
+            publishes: 0,
+            flight: None,
+            held_by: Vec::new(),
+        }
     }
 
     /// Hands events over to other workers.
@@ -200,6 +208,19 @@ impl Worker {
                 biased;
                 () = relieved => {}
                 () = publisher.reading_stopped() => {}
+            }
+        }
+    }
+
+    /// Waits while the publisher is ahead of its rate, or until nothing more is read from it.
+    pub(crate) async fn wait_for_rate(&self, publisher: &Session, after: &mut Aftermath) {
+        let wait = publisher.count_publishes(std::mem::take(&mut after.publishes), self.shared.now_us());
+        if !wait.is_zero() {
+            self.count(|stats| stats.publishers_ahead_of_rate += 1);
+            tokio::select! {
+                biased;
+                () = publisher.reading_stopped() => {}
+                () = sleep(wait) => {}
             }
         }
     }

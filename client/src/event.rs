@@ -116,6 +116,11 @@ impl Event {
         })
     }
 
+    /// The same event as it was delivered.
+    pub(crate) fn delivered(self, resent: bool) -> Self {
+        Self { resent, ..self }
+    }
+
     /// The same event as one subscription receives it whose publisher waits.
     pub(crate) fn with_part(&self, part: Part) -> Self {
         Self { part: Some(Arc::new(part)), ..self.clone() }
@@ -123,18 +128,6 @@ impl Event {
 
     pub(crate) fn part(&self) -> Option<&Arc<Part>> {
         self.part.as_ref()
-    }
-
-    /// The same event, with what its delivery said of it.
-    pub(crate) fn flagged(self, resent: bool) -> Self {
-        Self { resent, ..self }
-    }
-
-    /// Whether this was perhaps delivered before, to an earlier run of this client or by another broker, and may come
-    /// after later events of its lane. Within one run of a client every event comes once.
-    #[must_use]
-    pub fn is_resent(&self) -> bool {
-        self.resent
     }
 
     /// Says that this subscription's work on the event is done, if its publisher waits for that
@@ -256,6 +249,13 @@ impl Event {
     #[must_use]
     pub fn reply_to(&self) -> Option<&str> {
         self.text_if_any(self.reply_to)
+    }
+
+    /// Whether it was sent before, by its publisher or to this client, on a connection that was lost. It is handed on
+    /// only if it had not arrived; but it may come behind later events of its lane.
+    #[must_use]
+    pub fn is_resent(&self) -> bool {
+        self.resent
     }
 
     /// The encoded `zonecast.v1.Event`, byte for byte as it was published.

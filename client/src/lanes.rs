@@ -15,18 +15,18 @@ use retained::{Frame, Retained};
 /// Receivers know twice as many numbers apart, so a frame that is sent again is always recognised.
 const UNANSWERED_SPAN_MAX: u64 = 8192;
 
-/// For how long a frame is kept.
+/// Until when a frame is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
     /// Until it is written: nobody answers it.
-    UntilWritten,
+    Written,
     /// Until it is answered, which happens in the order of the lane.
-    UntilRouted,
-    /// As `UntilRouted`, but it may not reach anyone twice: when it is not known whether the broker has taken it, it is
-    /// given up.
-    UntilRoutedOnce,
+    Routed,
+    /// As `Routed`, but it may not reach anyone twice: when it is not known whether the broker has taken it, it is given
+    /// up.
+    RoutedOnce,
     /// Until it is answered, at any time.
-    UntilProcessed,
+    Processed,
 }
 
 /// A queue of encoded frames, numbered from 1, with the tokens of those whose answer somebody awaits.
@@ -184,7 +184,7 @@ impl<T> LaneQueue<T> {
             if far || mark.given_up || chunk_bytes > 0 && chunk_bytes + mark.frame_bytes > chunk_bytes_max {
                 break;
             }
-            if mark.keep != Keep::UntilWritten {
+            if mark.keep != Keep::Written {
                 first_unanswered = first_unanswered.or(Some(mark.seq));
             }
             chunk_bytes += mark.frame_bytes;
@@ -196,15 +196,15 @@ impl<T> LaneQueue<T> {
             let end = start + mark.frame_bytes;
             let Mark { seq, room, keep, token, .. } = mark;
             match keep {
-                Keep::UntilWritten => self.in_chunk.push_back((mark.frame_bytes, room)),
+                Keep::Written => self.in_chunk.push_back((mark.frame_bytes, room)),
                 _ => {
                     self.in_chunk.push_back((mark.frame_bytes, 0));
                     let bytes = match keep {
                         // Its neighbours may be answered long before, and must not be kept with it.
-                        Keep::UntilProcessed => Bytes::copy_from_slice(&chunk[start..end]),
+                        Keep::Processed => Bytes::copy_from_slice(&chunk[start..end]),
                         _ => chunk.slice(start..end),
                     };
-                    let once = keep == Keep::UntilRoutedOnce;
+                    let once = keep == Keep::RoutedOnce;
                     self.retained.push_sent(seq, Frame { bytes, room, token, once });
                 }
             }

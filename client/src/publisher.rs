@@ -213,10 +213,10 @@ impl Handle {
         let source = self.shared.source;
         let published_at_us = if publish.wants_time() { now_us() } else { 0 };
         let keep = match ack {
-            AckLevel::Unspecified => Keep::UntilWritten,
-            AckLevel::Routed if publish.is_at_most_once() => Keep::UntilRoutedOnce,
-            AckLevel::Routed => Keep::UntilRouted,
-            AckLevel::Processed => Keep::UntilProcessed,
+            AckLevel::Unspecified => Keep::Written,
+            AckLevel::Routed if publish.is_at_most_once() => Keep::RoutedOnce,
+            AckLevel::Routed => Keep::Routed,
+            AckLevel::Processed => Keep::Processed,
         };
         let queued = locked(&lane.queue).push(room, keep, token, |lane_seq, out| {
             publish.encode(&Stamp { source, lane_seq, published_at_us }, ack, out);

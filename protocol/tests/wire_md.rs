@@ -136,3 +136,19 @@ fn the_stated_defaults_are_the_defaults() {
     assert!((limits.radius_max - 1e6).abs() < f64::EPSILON && (limits.coordinate_abs_max - 1e12).abs() < f64::EPSILON);
     assert!((limits.zone_area_max - 4e24).abs() < f64::EPSILON);
 }
+
+#[test]
+fn every_promise_names_a_test_that_is_there() {
+    let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let (_, promises) = WIRE_MD.split_once("## 9.").expect("section 9");
+    let mut held = 0;
+    for row in promises.lines().filter(|line| line.ends_with("` |")) {
+        let (file, test) =
+            row.rsplit('`').nth(1).and_then(|test| test.split_once(':')).expect("the file and the name of a test");
+        let path = format!("{workspace}/{file}");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(text.contains(&format!("fn {test}(")), "{file} has no test {test}");
+        held += 1;
+    }
+    assert!(held > 20, "{held} promises");
+}

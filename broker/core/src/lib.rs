@@ -21,6 +21,7 @@ mod router;
 mod session;
 mod standing;
 mod tickets;
+mod token_bucket;
 
 pub use control_log::{ControlLog, LeftFrames, NeverSaid};
 pub use histogram::DurationHistogram;
@@ -33,3 +34,4 @@ pub use router::{Router, WorldStats};
 pub use session::{Admitted, RefusedPublish, SessionRules};
 pub use standing::Standing;
 pub use tickets::{Settled, Tickets};
+pub use token_bucket::TokenBucket;

@@ -176,5 +176,6 @@ async fn route(
 async fn settle(worker: &Worker, session: &Session, after: &mut Aftermath) {
     worker.hand_over(after).await;
     worker.wait_for_receivers(session, after).await;
+    worker.wait_for_rate(session, after).await;
     session.room_for_answers().await;
 }

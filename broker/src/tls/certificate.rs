@@ -16,6 +16,15 @@ pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
     parsed.valid_dns_names().chain(parsed.valid_uri_names()).map(str::to_owned).collect()
 }
 
+/// The client that a certificate names first: what a tool calls itself that shows it.
+#[must_use]
+pub fn client_named_by(certificate: &CertificateDer<'_>) -> Option<ClientId> {
+    let names = names(certificate);
+    let by_uri = names.iter().filter_map(|name| name.strip_prefix(CLIENT_URI));
+    // Neither a URI nor a wildcard is an id.
+    by_uri.chain(names.iter().map(String::as_str)).find_map(|name| ClientId::new(name).ok())
+}
+
 /// Checks that the certificate names the client: by a URI of ours, or by a DNS name or IP address as TLS has them,
 /// wildcards included.
 pub(crate) fn check_names_client(certificate: &CertificateDer<'_>, client: &ClientId) -> Result<(), Refusal> {
@@ -147,6 +156,15 @@ mod tests {
         }
         assert!(!admits(&[uri("zonecast://client/a.b")], "a") && !admits(&[uri("https://client/a")], "a"));
         assert!(!admits(&[], "a"));
+    }
+
+    #[test]
+    fn a_tool_is_called_as_its_certificate_says() {
+        let called = |names: &[rcgen::SanType]| client_named_by(&certificate(names.to_vec(), 2030));
+        let client = |id: &str| Some(ClientId::new(id).unwrap());
+        assert_eq!(called(&[dns("a.games"), uri("zonecast://client/7")]), client("7"));
+        assert_eq!(called(&[uri("https://a"), dns("*.a.games"), dns("b.games")]), client("b.games"));
+        assert_eq!(called(&[dns("*.a.games")]), None);
     }
 
     #[test]

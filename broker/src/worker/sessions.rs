@@ -4,11 +4,12 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 use tracing::{info, warn};
-use zonecast_core::{InterestOp, Outcome, SessionId, SessionRules};
+use zonecast_core::{InterestOp, Outcome, SessionId, SessionRules, TokenBucket};
 use zonecast_protocol::{ClientId, Refusal, source_of, wire::ErrorCode};
 
 use super::Worker;
 use crate::{
+    PublishLimits,
     admission::Claim,
     mail::Mail,
     session::{Heritage, Resume, Session, TakeOver},
@@ -52,7 +53,10 @@ impl Worker {
         self.shared.publishers.insert(source, id);
         let rules = SessionRules::new(id, source, Arc::clone(&self.shared.rights), Arc::clone(&self.shared.limits));
         let window = resume_window.min(self.shared.config.sessions.resume_window_max);
-        let session = Rc::new(Session::new(id, client, incarnation, window, rules, self.shared.config.outbox));
+        let PublishLimits { per_second_max, burst_max, .. } = self.shared.config.publishes;
+        let rate = TokenBucket::new(per_second_max, burst_max, self.shared.now_us());
+        let outbox = self.shared.config.outbox;
+        let session = Rc::new(Session::new(id, client, incarnation, window, rules, outbox, rate));
         {
             let mut state = self.state.borrow_mut();
             state.stats.sessions_opened += 1;

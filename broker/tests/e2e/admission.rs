@@ -9,8 +9,9 @@ use zonecast_broker::{BrokerConfig, ClientIdentity};
 use zonecast_protocol::{ALPN, ErrorCode};
 
 use crate::{
+    knocking::{first_packet, introduced},
     operations::metric,
-    raw::{Authority, Peer, World, client_tls, code_and_reason, connect, first_packet, hello, introduced},
+    raw::{Authority, Peer, World, client_tls, code_and_reason, connect, hello},
     relay::Relay,
 };
 

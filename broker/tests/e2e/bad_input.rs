@@ -9,7 +9,8 @@ use zonecast_broker::{Broker, BrokerConfig, BrokerError, BrokerTls, ConnectionLi
 use zonecast_protocol::wire::{self, client_frame};
 use zonecast_protocol::{ALPN, ErrorCode, Kind, WorldName};
 
-use crate::raw::{Authority, Peer, World, first_packet, hello, zone};
+use crate::knocking::first_packet;
+use crate::raw::{Authority, Peer, World, hello, zone};
 
 crate::with_one_and_two_workers! {
     refused_publishes_leave_the_connection_alive

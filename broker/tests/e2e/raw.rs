@@ -141,20 +141,6 @@ pub(crate) fn hello(name: &str, incarnation: u64) -> wire::Hello {
     wire::Hello { protocol_version: 1, client_id: name.to_owned(), incarnation, ..Default::default() }
 }
 
-/// The first packet of a client that then says nothing more.
-pub(crate) async fn first_packet(world: &World) -> Vec<u8> {
-    let trap = tokio::net::UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-    let connecting = connect(trap.local_addr().unwrap(), client_tls(ALPN, world.authority.roots(), None));
-    let mut packet = vec![0; 2048];
-    let receiving = trap.recv(&mut packet);
-    let length = tokio::select! {
-        _ = connecting => panic!("nobody answers there"),
-        length = receiving => length.unwrap(),
-    };
-    packet.truncate(length);
-    packet
-}
-
 /// One connection with its control stream, one lane stream, and its delivery stream.
 pub(crate) struct Peer {
     pub(crate) connection: quinn::Connection,
@@ -352,22 +338,6 @@ impl Peer {
             other => panic!("{other:?}"),
         }
     }
-}
-
-/// What comes of a hello: a welcome, or the end of the connection.
-pub(crate) async fn introduced(connection: quinn::Connection, client: &str) -> Result<Peer, quinn::ConnectionError> {
-    let mut peer = Peer::open(connection.clone()).await;
-    peer.send(client_frame::Frame::Hello(hello(client, 1))).await;
-    tokio::select! {
-        // An answer that does not come because the connection has ended is no failure of the test.
-        biased;
-        error = connection.closed() => return Err(error),
-        answer = peer.next() => match answer {
-            server_frame::Frame::Welcome(welcome) => peer.source = welcome.source,
-            other => panic!("{other:?} instead of a welcome"),
-        }
-    }
-    Ok(peer)
 }
 
 /// The code with which the broker closes a connection.

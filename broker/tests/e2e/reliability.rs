@@ -1,6 +1,6 @@
 //! Publishes that are answered when they are processed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use zonecast_protocol::wire::{self, client_frame, server_frame};
@@ -14,6 +14,7 @@ crate::with_one_and_two_workers! {
     nobody_can_acknowledge_what_was_never_sent
     publishes_that_wait_to_be_processed_are_bounded
     events_that_reach_too_many_are_refused
+    who_publishes_faster_than_it_may_is_held_back
 }
 
 /// A publish whose answer waits for its receivers.
@@ -152,6 +153,28 @@ async fn events_that_reach_too_many_are_refused(workers: usize) {
     let _second = receiver(&world, "second").await;
     let event = publisher.event_at("earth", 1.0, 1.0, 1.0);
     assert_eq!(publisher.publish(event).await, Err(ErrorCode::FanOutTooLarge));
+}
+
+async fn who_publishes_faster_than_it_may_is_held_back(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.publishes.per_second_max = 100;
+        config.publishes.burst_max = 10;
+    })
+    .await;
+    let (mut fast, mut other) = (world.client("fast").await, world.client("other").await);
+    let begun = Instant::now();
+    for _ in 0..30 {
+        let event = fast.event_on("nobody");
+        assert_eq!(fast.publish(event).await, Ok(0), "held back, not refused");
+    }
+    // The first ten at once; the answer to the last comes before the wait for it.
+    assert!(begun.elapsed() >= Duration::from_millis(180), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    for _ in 0..10 {
+        let event = other.event_on("nobody");
+        assert_eq!(other.publish(event).await, Ok(0));
+    }
+    assert!(begun.elapsed() < Duration::from_millis(180), "others are not held back");
 }
 
 /// A hello of a client whose session is to outlive its link.

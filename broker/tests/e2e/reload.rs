@@ -4,8 +4,9 @@ use zonecast_broker::{BrokerTls, EndpointError};
 use zonecast_protocol::ALPN;
 
 use crate::{
+    knocking::introduced,
     operations::metric,
-    raw::{Authority, Identity, Peer, World, introduced},
+    raw::{Authority, Identity, Peer, World},
 };
 
 crate::with_one_and_two_workers! {

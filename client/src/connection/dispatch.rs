@@ -176,7 +176,7 @@ impl Dispatcher {
         let counters = &self.shared.counters;
         Shared::count(&counters.delivered);
         let event = match Event::decode(deliver.event) {
-            Ok(event) => event.flagged(deliver.resent),
+            Ok(event) => event.delivered(deliver.resent),
             Err(refusal) => {
                 // A newer publisher may use what this version does not know; the rest of the stream is still good.
                 if Shared::count(&counters.undecodable).is_power_of_two() {

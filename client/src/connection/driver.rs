@@ -39,8 +39,11 @@ pub(crate) struct Driver {
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     /// Locked by the reader of a connection for as long as that lives.
     pub(super) dispatcher: Arc<AsyncMutex<Dispatcher>>,
-    /// The session that the broker keeps, or would if the connection were lost.
-    pub(super) resumable: Option<u64>,
+    /// The session that the broker keeps, or would if the connection were lost, and that broker's place in the list:
+    /// session numbers mean nothing elsewhere.
+    resumable: Option<(usize, u64)>,
+    /// The place in the list of the broker that was dialled last.
+    broker: usize,
     /// Taken by the first connection, or by the reason why there is none.
     pub(super) first: Option<oneshot::Sender<Result<(), ConnectError>>>,
     pub(super) backoff: Backoff,
@@ -67,6 +70,7 @@ impl Driver {
             commands,
             dispatcher,
             resumable: None,
+            broker: 0,
             first: Some(first),
             backoff,
             closers: Vec::new(),
@@ -88,7 +92,8 @@ impl Driver {
         let (mut turn, mut attempt, mut hopeless) = (0, 1, 0);
         loop {
             self.set_state(ConnectionState::Connecting { attempt });
-            let end = match self.dial(turn % brokers).await? {
+            self.broker = turn % brokers;
+            let end = match self.dial().await? {
                 Ok(link) => {
                     let end = self.live(link).await?;
                     attempt = if end.was_connected { 0 } else { attempt };
@@ -130,10 +135,10 @@ impl Driver {
     }
 
     /// Dials, and meanwhile takes commands.
-    async fn dial(&mut self, broker: usize) -> Result<Result<Link, LinkError>, Leave> {
+    async fn dial(&mut self) -> Result<Result<Link, LinkError>, Leave> {
         let hello = self.hello().await;
-        let Self { settings, shared, session, commands, closers, .. } = self;
-        let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[broker], shared.source, hello));
+        let Self { settings, shared, session, commands, closers, broker, .. } = self;
+        let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[*broker], shared.source, hello));
         loop {
             tokio::select! {
                 biased;
@@ -154,7 +159,9 @@ impl Driver {
                 hello.lanes.push(wire::LanePosition { lane: lane.number.into(), lane_seq });
             }
         }
-        if let Some(session_id) = self.resumable {
+        if let Some((broker, session_id)) = self.resumable
+            && broker == self.broker
+        {
             let position = self.shared.intake.position();
             hello.resume_session_id = session_id;
             hello.delivered_through = position.delivered_through;
@@ -170,7 +177,7 @@ impl Driver {
         self.shared.set_limits(link.limits.clone());
         let is_first = Shared::count(&self.shared.counters.connections) == 1;
         let resumed = link.resumed.as_ref();
-        self.resumable = link.outlives_link.then_some(link.session_id);
+        self.resumable = link.outlives_link.then_some((self.broker, link.session_id));
         self.shared.intake.begin_session(resumed.is_some(), link.outlives_link);
         self.dispatcher.lock().await.begin_session(!is_first && resumed.is_none());
         match resumed {

@@ -35,7 +35,7 @@ pub(super) struct LinkEnd {
     pub(super) error: LinkError,
     /// Whether it got as far as having all subscriptions in force.
     pub(super) was_connected: bool,
-    /// Whether it ended without a word of the broker.
+    /// Whether it ended without a word of the broker, who may keep the session.
     pub(super) was_cut: bool,
     /// What the broker wants as the least wait.
     pub(super) retry_after: Duration,
@@ -139,7 +139,10 @@ impl Driver {
         if leaving != Leaving::No {
             return Err(Leave);
         }
-        let was_cut = going_away.is_none() && matches!(error, LinkError::Lost(_) | LinkError::NoAnswer { .. });
+        // An orderly end that nobody asked for says nothing either.
+        let silent =
+            matches!(error, LinkError::Lost(_) | LinkError::NoAnswer { .. } | LinkError::Ended { code: 0, .. });
+        let was_cut = going_away.is_none() && silent;
         self.after_loss(connected_since, was_cut);
         let (error, retry_after) = match going_away {
             Some(told) => {

@@ -25,14 +25,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let keep = || {
-        prop_oneof![
-            Just(Keep::UntilWritten),
-            Just(Keep::UntilRouted),
-            Just(Keep::UntilRoutedOnce),
-            Just(Keep::UntilProcessed),
-        ]
-    };
+    let keep = || prop_oneof![Just(Keep::Written), Just(Keep::Routed), Just(Keep::RoutedOnce), Just(Keep::Processed),];
     prop_oneof![
         5 => (1_u8..60, keep(), any::<bool>()).prop_map(|(bytes, keep, awaited)| Step::Push(bytes, keep, awaited)),
         5 => (any::<u8>(), any::<u8>()).prop_map(|(most, written)| Step::Write(most, written)),
@@ -78,7 +71,7 @@ impl Model {
         if self.held || !again.is_empty() {
             return if self.held { Vec::new() } else { again };
         }
-        let kept = |life: &&Life| life.keep != Keep::UntilWritten;
+        let kept = |life: &&Life| life.keep != Keep::Written;
         let mut first = self.frames.iter().find(|(_, life)| life.begun && kept(life)).map(|(seq, _)| *seq);
         let mut sendable = Vec::new();
         for (seq, life) in self.frames.iter().filter(|(_, life)| !life.begun) {
@@ -108,9 +101,9 @@ impl Model {
             rest = &rest[life.bytes.len()..];
             frames += 1;
             (life.begun, life.sent) = (true, true);
-            let room = if life.keep == Keep::UntilWritten { life.room } else { 0 };
+            let room = if life.keep == Keep::Written { life.room } else { 0 };
             self.chunk.push_back((seq, life.bytes.len(), room));
-            if life.keep == Keep::UntilWritten {
+            if life.keep == Keep::Written {
                 self.frames.remove(&seq);
             }
         }
@@ -152,7 +145,7 @@ impl Model {
             self.held = false;
         } else {
             self.frames.retain(|seq, life| {
-                let once = life.begun && life.keep == Keep::UntilRoutedOnce;
+                let once = life.begun && life.keep == Keep::RoutedOnce;
                 room += if once { life.room } else { 0 };
                 in_doubt.extend((once && life.awaited).then_some(*seq));
                 !once
@@ -180,7 +173,7 @@ impl Pair {
         match step {
             Step::Push(bytes, keep, awaited) => {
                 model.last_seq += 1;
-                let (seq, awaited) = (model.last_seq, awaited && keep != Keep::UntilWritten);
+                let (seq, awaited) = (model.last_seq, awaited && keep != Keep::Written);
                 let frame = vec![(seq % 251) as u8; bytes.into()];
                 let pushed = lane.push(bytes.into(), keep, awaited.then_some(seq), |given, out| {
                     assert_eq!(given, seq);
@@ -267,11 +260,11 @@ proptest! {
 }
 
 fn push(lane: &mut LaneQueue<u64>, bytes: usize) -> Result<(u64, bool), LaneEnded> {
-    lane.push(1, Keep::UntilWritten, None, |_, out| out.extend_from_slice(&vec![0; bytes]))
+    lane.push(1, Keep::Written, None, |_, out| out.extend_from_slice(&vec![0; bytes]))
 }
 
 fn push_kept(lane: &mut LaneQueue<u64>) {
-    lane.push(1, Keep::UntilRouted, None, |_, out| out.extend_from_slice(&[7])).unwrap();
+    lane.push(1, Keep::Routed, None, |_, out| out.extend_from_slice(&[7])).unwrap();
 }
 
 #[test]

@@ -12,7 +12,9 @@ use rustls::{
 use zonecast_client::{ClientConfig, ErrorCode, Limits, TlsConfig};
 use zonecast_protocol::{
     ALPN, ClientId,
-    codec::{DeliverFlags, FrameCutter, decode_client_frame, encode_deliver, encode_server_frame},
+    codec::{
+        DeliverFlags, FrameCutter, decode_client_frame, encode_deliver, encode_deliver_datagram, encode_server_frame,
+    },
     source_of,
     wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame},
 };
@@ -98,6 +100,12 @@ impl FakeBroker {
         TlsConfig::from_ca_pem(self.identity.certificate_pem.as_bytes()).unwrap()
     }
 
+    /// Trusts another broker too.
+    pub fn tls_with(&self, other: &Self) -> TlsConfig {
+        let both = [&self.identity.certificate_pem[..], &other.identity.certificate_pem[..]].concat();
+        TlsConfig::from_ca_pem(both.as_bytes()).unwrap()
+    }
+
     /// A client of this broker whose waits are short.
     pub fn config(&self, client_id: &str) -> ClientConfig {
         ClientConfig::new(client_id)
@@ -123,7 +131,7 @@ impl FakeBroker {
         let (send, receive) = guarded("the control stream", connection.accept_bi()).await.unwrap();
         let mut control = Incoming::new(receive);
         let ClientFrame::Hello(hello) = control.next().await else { panic!("the first frame is no Hello") };
-        Conversation { connection, send, control, hello, delivery: None, last_seq: 0 }
+        Conversation { connection, send, control, hello, delivery: None, last_seq: 0, acks: Vec::new() }
     }
 
     /// The next connection, welcomed.
@@ -173,9 +181,11 @@ pub struct Conversation {
     pub connection: Connection,
     pub hello: wire::Hello,
     pub control: Incoming,
+    /// What the client has told of deliveries, in between other frames.
+    pub acks: Vec<wire::DeliveryAck>,
     send: SendStream,
     delivery: Option<SendStream>,
-    last_seq: u64,
+    pub last_seq: u64,
 }
 
 impl Conversation {
@@ -196,6 +206,29 @@ impl Conversation {
 
     pub async fn welcome(&mut self) {
         self.send(ServerFrame::Welcome(self.welcome_frame())).await;
+    }
+
+    /// Says welcome, with something changed.
+    pub async fn welcome_with(&mut self, change: impl FnOnce(&mut wire::Welcome)) {
+        let mut welcome = self.welcome_frame();
+        change(&mut welcome);
+        self.send(ServerFrame::Welcome(welcome)).await;
+    }
+
+    /// Says welcome to a new session that outlives its connection.
+    pub async fn welcome_to(&mut self, session_id: u64) {
+        self.welcome_with(|welcome| (welcome.session_id, welcome.resume_window_ms) = (session_id, 30_000)).await;
+    }
+
+    /// Says that the session which was asked for goes on, and what was taken of it: requests, and publishes on lane 0.
+    pub async fn resume(&mut self, session_id: u64, last_request_id: u64, last_lane_seq: u64) {
+        let lanes = self.hello.lanes.iter().map(|asked| wire::LanePosition { lane_seq: last_lane_seq, ..*asked });
+        let lanes = lanes.collect();
+        self.welcome_with(|welcome| {
+            (welcome.session_id, welcome.resume_window_ms) = (session_id, 30_000);
+            (welcome.resumed, welcome.lanes, welcome.last_request_id) = (true, lanes, last_request_id);
+        })
+        .await;
     }
 
     pub async fn send(&mut self, frame: ServerFrame) {
@@ -223,10 +256,38 @@ impl Conversation {
     }
 
     pub async fn deliver(&mut self, event: &wire::Event) {
+        self.deliver_as(event, DeliverFlags::default()).await;
+    }
+
+    pub async fn deliver_as(&mut self, event: &wire::Event, flags: DeliverFlags) {
         self.last_seq += 1;
         let mut bytes = BytesMut::new();
-        encode_deliver(self.last_seq, DeliverFlags::default(), &prost::Message::encode_to_vec(event), &mut bytes);
+        encode_deliver(self.last_seq, flags, &prost::Message::encode_to_vec(event), &mut bytes);
         self.send_delivery_bytes(&bytes).await;
+    }
+
+    /// An event whose publisher waits for it.
+    pub async fn deliver_awaited(&mut self, event: &wire::Event) {
+        self.deliver_as(event, DeliverFlags { resent: false, await_processing: true }).await;
+    }
+
+    /// The same, again.
+    pub async fn deliver_awaited_again(&mut self, event: &wire::Event) {
+        self.deliver_as(event, DeliverFlags { resent: true, await_processing: true }).await;
+    }
+
+    /// Names these as sent by datagram.
+    pub async fn name_datagrams(&mut self, count: u64) {
+        let (from_seq, to_seq) = (self.last_seq + 1, self.last_seq + count);
+        self.last_seq = to_seq;
+        let mut bytes = BytesMut::new();
+        encode_server_frame(ServerFrame::Datagrams(wire::Datagrams { from_seq, to_seq }), &mut bytes);
+        self.send_delivery_bytes(&bytes).await;
+    }
+
+    pub fn send_datagram(&self, seq: u64, event: &wire::Event) {
+        let event = prost::Message::encode_to_vec(event);
+        self.connection.send_datagram(encode_deliver_datagram(seq, DeliverFlags::default(), &event)).unwrap();
     }
 
     pub async fn gap(&mut self, count: u64) {
@@ -242,16 +303,47 @@ impl Conversation {
         self.send(ServerFrame::InterestApplied(wire::InterestApplied { request_id, epoch })).await;
     }
 
+    /// The next frame of the control stream that does not tell of deliveries.
+    pub async fn next_request(&mut self) -> ClientFrame {
+        loop {
+            match self.control.next().await {
+                ClientFrame::DeliveryAck(ack) => self.acks.push(ack),
+                request => return request,
+            }
+        }
+    }
+
+    /// What the client tells of deliveries until it satisfies.
+    pub async fn acked_until(&mut self, mut satisfied: impl FnMut(&[wire::DeliveryAck]) -> bool) {
+        while !satisfied(&self.acks) {
+            let ClientFrame::DeliveryAck(ack) = self.control.next().await else { panic!("no DeliveryAck") };
+            self.acks.push(ack);
+        }
+    }
+
+    /// So many verdicts on events whose publishers wait: what was processed, and what was rejected.
+    pub async fn verdicts(&mut self, count: usize) -> (Vec<u64>, Vec<u64>) {
+        let processed = |acks: &[wire::DeliveryAck]| acks.iter().flat_map(|ack| ack.processed.clone()).collect();
+        let rejected = |acks: &[wire::DeliveryAck]| acks.iter().flat_map(|ack| ack.rejected.clone()).collect();
+        self.acked_until(|acks| {
+            acks.iter().map(|ack| ack.processed.len() + ack.rejected.len()).sum::<usize>() >= count
+        })
+        .await;
+        let verdicts = (processed(&self.acks), rejected(&self.acks));
+        self.acks.clear();
+        verdicts
+    }
+
     /// The next request, which must be for zones, granted.
     pub async fn grant_zones(&mut self) -> wire::UpdateZones {
-        let ClientFrame::UpdateZones(update) = self.control.next().await else { panic!("no UpdateZones") };
+        let ClientFrame::UpdateZones(update) = self.next_request().await else { panic!("no UpdateZones") };
         self.applied(update.request_id).await;
         update
     }
 
     /// The next request, which must be for topics, granted.
     pub async fn grant_topics(&mut self) -> wire::UpdateTopics {
-        let ClientFrame::UpdateTopics(update) = self.control.next().await else { panic!("no UpdateTopics") };
+        let ClientFrame::UpdateTopics(update) = self.next_request().await else { panic!("no UpdateTopics") };
         self.applied(update.request_id).await;
         update
     }
@@ -264,6 +356,11 @@ impl Conversation {
     pub async fn ack(&mut self, event: &wire::Event, matched: u32) {
         let (lane, lane_seq) = (event.lane, event.lane_seq);
         self.send(ServerFrame::PublishAck(wire::PublishAck { lane, lane_seq, matched })).await;
+    }
+
+    /// Breaks the connection, without a word about the session.
+    pub fn cut(&self) {
+        self.close(ErrorCode::Unspecified, "");
     }
 
     pub fn close(&self, code: ErrorCode, message: &str) {

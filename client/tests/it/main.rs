@@ -5,5 +5,8 @@
 mod broker;
 mod connection;
 mod hostile;
+mod processing;
 mod publishing;
+mod receiving;
+mod resuming;
 mod subscribing;

@@ -8,10 +8,10 @@ use crate::{
     cli::{self, BrokerArgs},
     config_command,
     logging::{self, Destination},
-    settings,
+    settings, tls_reload,
 };
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; takes new certificates at SIGHUP and when their files change.
 ///
 /// # Errors
 /// The settings are not valid, or the broker cannot start.
@@ -20,18 +20,24 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     let log = logging::start(&settings.log, Destination::of_broker(settings.log.format))?;
     // Before the broker starts: from here on a signal must not end the process with sessions in it.
     let mut signals = Signals::new().context("signals cannot be watched")?;
+    let hangup = signal(SignalKind::hangup()).context("signals cannot be watched")?;
 
     let config = settings.broker;
     tracing::info!(version = cli::VERSION, workers = config.workers, "broker is starting");
     if !config.tls.demands_client_certificates() {
         tracing::warn!("any client that can reach the broker may connect: tls.client_ca is not set");
     }
+    tls_reload::tell("certificates are loaded", &config.tls);
     let grace = config.shutdown_grace;
     let broker = Broker::start(config).await.context("the broker cannot start")?;
     let admin = broker.admin_addr().map(tracing::field::display);
     tracing::info!(listen = %broker.local_addr(), admin, "broker is listening");
 
-    let name = signals.next().await;
+    let tls = settings.tls;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        never = tls_reload::keep_fresh(&broker, &tls.files, tls.seen, tls.reload_interval, hangup) => match never {},
+    };
     tracing::info!(
         signal = name,
         grace_ms = grace.as_millis(),

@@ -114,7 +114,7 @@ impl Authority {
         self.sign(params)
     }
 
-    /// The client's id is the common name and stands in a URI. It is no DNS name: an id may hold what those may not.
+    /// The client's id stands in a URI, by which the broker knows it, because an id may hold what a DNS name may not.
     fn client(&self, client: &ClientId) -> anyhow::Result<Identity> {
         let mut params = params(client.as_str(), self.days);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use zonecast_broker::client_named_by;
 use zonecast_client::{Client, ClientConfig, ConnectionState, TlsConfig};
+use zonecast_protocol::ClientId;
 
 use crate::cli::{Address, ConnectArgs};
 
@@ -11,6 +14,8 @@ pub(crate) struct Connector {
     addresses: Vec<Address>,
     tls: TlsConfig,
     server_name: Option<String>,
+    /// The client that the certificate to be shown names.
+    named: Option<ClientId>,
 }
 
 impl Connector {
@@ -26,7 +31,14 @@ impl Connector {
         }
         let identity = args.cert.as_deref().zip(args.key.as_deref());
         let tls = TlsConfig::from_files(args.ca.as_deref(), identity)?;
-        Ok(Self { addresses: args.addresses(), tls, server_name: args.server_name.clone() })
+        let certificate = args.cert.as_deref().map(CertificateDer::from_pem_file).transpose()?;
+        let named = certificate.as_ref().and_then(client_named_by);
+        Ok(Self { addresses: args.addresses(), tls, server_name: args.server_name.clone(), named })
+    }
+
+    /// What a client calls itself: as it is told to, else as its certificate says, else by a name for this run alone.
+    pub(crate) fn id(&self, told: Option<&ClientId>, command: &str) -> String {
+        told.or(self.named.as_ref()).map_or_else(|| made_up_id(command), ToString::to_string)
     }
 
     /// A client of the broker that the flags name.
@@ -43,7 +55,7 @@ impl Connector {
 }
 
 /// A name for a client that was given none: who runs it, and when.
-pub(crate) fn made_up_id(command: &str) -> String {
+fn made_up_id(command: &str) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("{command}-{}-{:x}", std::process::id(), now.as_micros())
 }

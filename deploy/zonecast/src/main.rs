@@ -19,6 +19,7 @@ mod local_broker;
 mod logging;
 mod replay;
 mod settings;
+mod tls_reload;
 mod try_it;
 
 use std::{

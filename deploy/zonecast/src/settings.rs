@@ -16,12 +16,15 @@ mod raw;
 mod slot;
 mod table;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use zonecast_broker::BrokerConfig;
 use zonecast_protocol::Limits;
 
-use crate::logging::LogSettings;
+use crate::{
+    logging::LogSettings,
+    tls_reload::{Fingerprint, TlsFiles},
+};
 
 use pem_files::Loaded;
 pub(crate) use problem::{Problem, Problems};
@@ -74,8 +77,21 @@ impl Setting {
 pub(crate) struct Settings {
     /// What the broker is told.
     pub(crate) broker: BrokerConfig,
+    /// Where its certificates come from.
+    pub(crate) tls: TlsSource,
     /// How it logs.
     pub(crate) log: LogSettings,
+}
+
+/// Where the certificates come from, and how to find out that they have changed.
+#[derive(Debug)]
+pub(crate) struct TlsSource {
+    /// The files.
+    pub(crate) files: TlsFiles,
+    /// What was in them when the settings were checked.
+    pub(crate) seen: Fingerprint,
+    /// How often to look at them; 0 is never.
+    pub(crate) reload_interval: Duration,
 }
 
 /// Gathers and checks the settings.
@@ -190,7 +206,7 @@ fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
 }
 
 /// Names every field, so that a new one cannot be forgotten in the table.
-fn settings(draft: Draft, Loaded { tls, reset_secret }: Loaded) -> Settings {
+fn settings(draft: Draft, loaded: Loaded) -> Settings {
     let Draft {
         listen,
         admin_listen,
@@ -211,7 +227,9 @@ fn settings(draft: Draft, Loaded { tls, reset_secret }: Loaded) -> Settings {
         key: _,
         client_ca: _,
         reset_secret: _,
+        reload_interval,
     } = draft;
+    let Loaded { tls, files, seen, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.
     limits.frame_bytes_max = limits.payload_bytes_max.saturating_add(Limits::FRAME_OVERHEAD_BYTES);
     let broker = BrokerConfig {
@@ -232,7 +250,7 @@ fn settings(draft: Draft, Loaded { tls, reset_secret }: Loaded) -> Settings {
         worlds_labelled_max,
         shutdown_grace,
     };
-    Settings { broker, log }
+    Settings { broker, tls: TlsSource { files, seen, reload_interval }, log }
 }
 
 /// The name that resembles the given one most: as a whole, or in its last part (a key without its section).

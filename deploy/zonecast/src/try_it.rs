@@ -11,7 +11,7 @@ use zonecast_client::{
 
 use crate::{
     cli::{PubArgs, SubArgs},
-    connecting::{Connector, made_up_id, tell, tell_states},
+    connecting::{Connector, tell, tell_states},
 };
 
 /// Runs `zonecast sub`.
@@ -19,8 +19,8 @@ use crate::{
 /// # Errors
 /// The broker cannot be reached or refuses, or standard output cannot be written.
 pub(crate) async fn sub(args: SubArgs) -> anyhow::Result<()> {
-    let id = args.client_id.as_ref().map_or_else(|| made_up_id("sub"), ToString::to_string);
-    let client = Client::connect(Connector::new(&args.connect)?.client(id)).await?;
+    let connector = Connector::new(&args.connect)?;
+    let client = Client::connect(connector.client(connector.id(args.client_id.as_ref(), "sub"))).await?;
     let states = tokio::spawn(tell_states(client.clone()));
     let mut zones = subscribe_zones(&client, &args).await?;
     let mut topics = Vec::new();
@@ -180,7 +180,8 @@ pub(crate) async fn publish(args: PubArgs) -> anyhow::Result<()> {
     if let Some(key) = &state_key {
         event = event.key(key.as_str());
     }
-    let client = Client::connect(Connector::new(&args.connect)?.client(made_up_id("pub"))).await?;
+    let connector = Connector::new(&args.connect)?;
+    let client = Client::connect(connector.client(connector.id(args.client_id.as_ref(), "pub"))).await?;
     let receipt = client.publish_acked(event).await;
     client.close().await.ok();
     match receipt?.matched {

@@ -43,7 +43,8 @@ pub(crate) struct SubArgs {
     /// Print JSON, one object per line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// This client's name. Default: one made up for the run.
+    /// This client's name; whoever connects with it later takes its place. Default: the first that --cert names, else
+    /// one made up for the run.
     #[arg(long, value_name = "ID")]
     pub(crate) client_id: Option<ClientId>,
     /// The broker.
@@ -92,6 +93,10 @@ pub(crate) struct PubArgs {
     /// What the event carries; - reads it from standard input. Default: nothing.
     #[arg(value_name = "PAYLOAD")]
     pub(crate) payload: Option<String>,
+    /// This client's name; whoever connects with it later takes its place. Default: the first that --cert names, else
+    /// one made up for the run.
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<ClientId>,
     /// The broker.
     #[command(flatten)]
     pub(crate) connect: ConnectArgs,

@@ -13,6 +13,7 @@ use super::{
     problem::{PemFault, Problem},
     raw::Raw,
 };
+use crate::tls_reload::{Fingerprint, TlsFiles};
 
 const CERTIFICATE: &str = "tls.certificate";
 const KEY: &str = "tls.key";
@@ -22,6 +23,9 @@ const RESET_SECRET: &str = "tls.reset_secret";
 /// What was in the files.
 pub(super) struct Loaded {
     pub(super) tls: BrokerTls,
+    pub(super) files: TlsFiles,
+    /// Taken before the files were read.
+    pub(super) seen: Fingerprint,
     pub(super) reset_secret: Option<ResetSecret>,
 }
 
@@ -37,15 +41,16 @@ pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Opt
     note(raw, KEY, draft.key.as_deref(), check_key, problems);
     note(raw, CLIENT_CA, draft.client_ca.as_deref(), check_certificates, problems);
     let reset_secret = note(raw, RESET_SECRET, draft.reset_secret.as_deref(), read_secret, problems);
-    let (Some(certificate), Some(key)) = (&draft.certificate, &draft.key) else { return None };
+    let (Some(certificate), Some(key)) = (draft.certificate.clone(), draft.key.clone()) else { return None };
     if problems.len() > before {
         return None;
     }
-    let loaded = BrokerTls::from_files(certificate, key, draft.client_ca.as_deref());
-    match loaded.and_then(|tls| tls.quic_config().map(|_| tls)) {
-        Ok(tls) => Some(Loaded { tls, reset_secret }),
+    let files = TlsFiles { certificate, key, client_ca: draft.client_ca.clone() };
+    let seen = files.fingerprint();
+    match files.load() {
+        Ok(tls) => Some(Loaded { tls, files, seen, reset_secret }),
         Err(source) => {
-            problems.push(Problem::Tls { certificate: certificate.clone(), key: key.clone(), source });
+            problems.push(Problem::Tls { certificate: files.certificate, key: files.key, source });
             None
         }
     }

@@ -64,6 +64,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Whom a client's certificate admits: san, the client ids that its subject alternative names name, or any. \
          It has no effect without tls.client_ca.",
     ),
+    row(
+        "tls.reload_interval_ms",
+        "5_000",
+        Slot::Millis(0, WAIT_MS_MAX, |draft| &mut draft.reload_interval),
+        "How often the files of tls.certificate, tls.key and tls.client_ca are looked at. When they have changed, new \
+         connections are met with what is in them, and sessions stay. 0 leaves it to SIGHUP.",
+    ),
     unset(
         "tls.reset_secret",
         Slot::Path(|draft| &mut draft.reset_secret),

@@ -38,7 +38,8 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
 }
 
 fn loaded() -> Loaded {
-    Loaded { tls: cert::throwaway().unwrap().tls, reset_secret: None }
+    let files = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), client_ca: None };
+    Loaded { tls: cert::throwaway().unwrap().tls, seen: files.fingerprint(), files, reset_secret: None }
 }
 
 /// A value that the setting accepts and that is not its default.
@@ -208,6 +209,7 @@ fn every_value_arrives_in_its_field() {
     assert_connections_arrived(&broker.connections, value);
     assert_eq!(broker.worlds_labelled_max, value("worlds_labelled_max"));
     assert_eq!(broker.shutdown_grace, millis("shutdown_grace_ms"));
+    assert_eq!(found.tls.reload_interval, millis("tls.reload_interval_ms"));
     let log = LogSettings { format: Format::Gcp, filter: "warn".into(), gcp_project: Some("my-project".into()) };
     assert_eq!(found.log, log);
 }

@@ -144,6 +144,11 @@ fn the_certificates_of_clients_open_a_broker_that_demands_them() {
     };
     let known = publish(&["--cert".into(), path("client-shard-1.pem"), "--key".into(), path("client-shard-1.key")]);
     assert_eq!(known.status.code(), Some(0), "{}", text(&known.stderr));
+    let identity = ["--cert".into(), path("client-shard-1.pem"), "--key".into(), path("client-shard-1.key")];
+    let other = publish(&[&identity[..], &["--client-id".into(), "shard-2".into()]].concat());
+    let message = text(&other.stderr);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(message.contains("client_id is shard-2") && message.contains("zonecast://client/shard-1"), "{message}");
     // The broker's own certificate is signed by the same authority, but not for clients.
     let server = publish(&["--cert".into(), path("server.pem"), "--key".into(), path("server.key")]);
     assert_eq!(server.status.code(), Some(1), "{}", text(&server.stderr));

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod dev;
 mod python;
+mod reload;
 mod replay;
 mod try_it;
 mod usage;
