@@ -1,9 +1,9 @@
 //! `cargo xtask chaos`: builds the broker and the chaos program, prepares its tools, and runs it.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
 use crate::process;
@@ -36,18 +36,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--release", "--locked", "--package", "zonecast", "--package", "zonecast-trials"]);
     cargo.args(["--bin", "zonecast", "--bin", "chaos"]);
-    ended_well(&mut cargo, "the build")?;
+    process::run_unseen(&mut cargo)?;
     prepare_tools();
     let programs = workspace.target().join("release");
     let mut chaos = workspace.program(programs.join("chaos"));
     chaos.arg("--zonecast").arg(programs.join("zonecast")).args(&options.options);
-    ended_well(&mut chaos, "chaos")
-}
-
-fn ended_well(command: &mut Command, what: &str) -> Result<()> {
-    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{what} cannot be started"))?;
-    ensure!(status.success(), "{what} failed: {status}");
-    Ok(())
+    process::run_unseen(&mut chaos)
 }
 
 /// Installs what is missing, where that is possible. What is missing still, the program says itself, aloud.

@@ -3,8 +3,8 @@
 //! Every command is a thin shell (start a program, read the tree) around functions that only compute, and those are
 //! the ones under test. It deliberately knows nothing of how zonecast works: it may be built while the broker is not.
 //!
-//! Where to start: [`Command`] lists the commands; each has a module. A new command (a simulation, a chaos run, a
-//! bake-off against other brokers) is one more variant there, one module with `Options` and `run`, nothing else.
+//! Where to start: [`Command`] lists the commands; each has a module. A new command (a bake-off against other
+//! brokers) is one more variant there, one module with `Options` and `run`, nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through its streams")]
 
 mod chaos;
@@ -12,6 +12,7 @@ mod ci;
 mod deny;
 mod process;
 mod python;
+mod sim;
 mod testing;
 mod tidy;
 mod workspace;
@@ -45,6 +46,7 @@ enum Command {
     /// Runs cargo-deny with the rules of `.deny.toml`, and builds it first where it is not there: once, some minutes.
     /// Says so aloud where the database of published advisories cannot be reached.
     Deny,
+    Sim(sim::Options),
     Chaos(chaos::Options),
     Ci(ci::Options),
 }
@@ -65,6 +67,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Test(options) => testing::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::Deny => deny::run(&workspace),
+        Command::Sim(options) => sim::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),
     }
