@@ -69,7 +69,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
 /// lost before, which is sooner than needed.
 fn noticed(stage: &Stage, runs: &BTreeSet<Run>, restarts: &[(Stamp, Stamp)]) -> anyhow::Result<Vec<Duration>> {
     let mut losses = Vec::new();
-    let mut merged = Merged::open(&stage.journals())?;
+    let mut merged = Merged::open(&stage.journals_of_act())?;
     while let Some(Entry(stamp, what)) = merged.next()? {
         if let What::Unlinked(run, _) = what
             && runs.contains(&run)
