@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use quinn::{EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
@@ -100,6 +102,17 @@ impl EndpointSetup {
     /// Opens a worker's endpoint. Must be called within the worker's runtime.
     pub(crate) fn open(self, socket: UdpSocket) -> io::Result<quinn::Endpoint> {
         quinn::Endpoint::new(self.endpoint, Some(self.server), socket, Arc::new(TokioRuntime))
+    }
+
+    /// As [`open`](Self::open), on a socket and a runtime that somebody else made, with all chance from a seed.
+    pub(crate) fn open_on(
+        mut self,
+        socket: Arc<dyn AsyncUdpSocket>,
+        runtime: Arc<dyn Runtime>,
+        rng_seed: [u8; 32],
+    ) -> io::Result<quinn::Endpoint> {
+        self.endpoint.rng_seed(Some(rng_seed));
+        quinn::Endpoint::new_with_abstract_socket(self.endpoint, Some(self.server), socket, runtime)
     }
 }
 

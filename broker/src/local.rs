@@ -2,7 +2,7 @@
 
 use std::{fmt, io, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
 
-use quinn::{AsyncUdpSocket, EndpointConfig, Runtime};
+use quinn::{AsyncUdpSocket, Runtime};
 use tokio::{
     sync::watch,
     task::{JoinHandle, spawn_local},
@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     BrokerConfig, BrokerError, EndpointError, WORKERS_MAX,
     broker::shared,
+    endpoint::EndpointSetup,
     worker::{Phase, Shared, Worker, run},
 };
 
@@ -27,10 +28,7 @@ pub struct LocalGround {
     pub sockets: Vec<Arc<dyn AsyncUdpSocket>>,
     /// Timers and background tasks of QUIC. Its `spawn` is called within the broker's `LocalSet`.
     pub runtime: Arc<dyn Runtime>,
-    /// Settings of the endpoints. Its keys for stateless resets and connection ids should be the same at each start, so
-    /// that peers notice a restart.
-    pub endpoint: EndpointConfig,
-    /// The seed of the random numbers of QUIC, varied by the worker's number.
+    /// The seed of QUIC's random numbers, varied by the worker's number.
     pub rng_seed: [u8; 32],
     /// Where each worker's numbering of sessions begins, up to 2^48; greater at each start.
     pub first_session: u64,
@@ -65,16 +63,12 @@ impl LocalBroker {
         let none = || cannot_open(io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"));
         config.workers = NonZeroUsize::new(workers).ok_or_else(none)?;
         let (shared, mailboxes) = shared(config, workers, ground.first_session)?;
-        let server = shared.serving.server_config();
+        let setup = EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
         let mut workers = Vec::with_capacity(workers);
         for (index, (socket, mailbox)) in (0_u16..).zip(ground.sockets.into_iter().zip(mailboxes)) {
-            let mut settings = ground.endpoint.clone();
-            settings.rng_seed(Some(varied(ground.rng_seed, index)));
-            let runtime = Arc::clone(&ground.runtime);
-            let endpoint =
-                quinn::Endpoint::new_with_abstract_socket(settings, Some((*server).clone()), socket, runtime)
-                    .map_err(cannot_open)?;
+            let seed = varied(ground.rng_seed, index);
+            let endpoint = setup.clone().open_on(socket, Arc::clone(&ground.runtime), seed).map_err(cannot_open)?;
             let worker = Rc::new(Worker::new(index, Arc::clone(&shared)));
             workers.push(spawn_local(run(worker, endpoint, mailbox, watched.clone())));
         }

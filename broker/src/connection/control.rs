@@ -16,6 +16,10 @@ use super::{
 };
 use crate::{session::Session, worker::Worker};
 
+/// Frames of one session that are answered before the worker's other tasks have their turn: what is read at once may
+/// hold ten thousand pings.
+const FRAMES_PER_TURN: u64 = 64;
+
 /// Reads requests and carries them out one after the other. `left` is told when the client says goodbye.
 pub(super) async fn read(
     worker: Rc<Worker>,
@@ -24,7 +28,10 @@ pub(super) async fn read(
     left: oneshot::Sender<()>,
     busy: Busy,
 ) -> Served {
-    loop {
+    for turn in 1_u64.. {
+        if turn.is_multiple_of(FRAMES_PER_TURN) {
+            tokio::task::yield_now().await;
+        }
         let next = tokio::select! {
             biased;
             () = session.reading_stopped() => return busy.rest().await,

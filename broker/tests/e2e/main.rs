@@ -5,6 +5,8 @@
 
 mod admission;
 mod bad_input;
+mod holes;
+mod hostile;
 mod knocking;
 mod lifecycle;
 mod operations;

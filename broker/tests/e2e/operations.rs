@@ -14,7 +14,7 @@ crate::with_one_and_two_workers! {
 }
 
 /// Status and body of a GET.
-async fn get(world: &World, path: &str) -> (u16, String) {
+pub(crate) async fn get(world: &World, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(world.broker.admin_addr().unwrap()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -110,11 +110,12 @@ impl Observer {
         self.holdings.run_ended(run, step);
     }
 
-    /// A client is connected, with all subscriptions in force.
-    pub fn linked(&mut self, run: Run, broker: BrokerNumber) {
+    /// A client is connected, with all subscriptions in force. `resumed`: its session from before goes on.
+    pub fn linked(&mut self, run: Run, broker: BrokerNumber, resumed: bool) {
         let step = self.step();
         self.runs.entry(run).or_default().broker = Some(broker);
-        self.holdings.linked(run, broker, step);
+        self.findings.resumed += u64::from(resumed);
+        self.holdings.linked(run, broker, resumed, step);
     }
 
     /// A client has lost its connection. Its session may live on.
@@ -260,8 +261,10 @@ impl Observer {
             Notice::Gap => self.findings.gaps_shown += 1,
             Notice::Interrupted => {
                 self.findings.interruptions_shown += 1;
-                let broker = self.broker_of(ear.run);
-                self.holdings.interrupted(ear, broker, step);
+                // Who is connected again has all again already: this is read late.
+                if self.broker_of(ear.run).is_none() {
+                    self.holdings.interrupted(ear, step);
+                }
             }
         }
     }

@@ -96,6 +96,7 @@ impl Report {
             "phantoms": count(ViolationKind::Phantom),
             "gaps_shown": self.sums.gaps_shown,
             "interruptions_shown": self.sums.interruptions_shown,
+            "resumed": self.sums.resumed,
             "routed_due": self.sums.routed_due,
             "routed_loss_on_crash": self.sums.routed_lost_on_crash as f64 / due,
             "routed_loss_with_notice": self.sums.routed_lost_with_notice as f64 / due,

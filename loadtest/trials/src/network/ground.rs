@@ -74,8 +74,7 @@ impl Runtime for ClientGround {
     }
 }
 
-/// Endpoint settings without randomness. `reset_key` stays the same over restarts, so that peers notice them; `seed`
-/// does not.
+/// Settings without randomness for a client's endpoint.
 #[must_use]
 pub fn endpoint_config(reset_key: u64, seed: u64) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(ResetKey(reset_key)));

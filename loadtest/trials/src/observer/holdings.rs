@@ -97,22 +97,21 @@ impl Holdings {
         }
     }
 
-    /// Opens what is wanted and not open. What is open at another broker ends.
-    pub(super) fn linked(&mut self, run: Run, broker: BrokerNumber, step: Step) {
-        self.close_where(step, |holding| holding.broker != broker && holding.ears.iter().any(|ear| ear.run == run));
-        self.reopen(|ear| ear.run == run, broker, step);
+    /// Opens what is wanted and not open. What was open before goes on only in a session that goes on.
+    pub(super) fn linked(&mut self, run: Run, broker: BrokerNumber, resumed: bool, step: Step) {
+        self.close_where(step, |holding| {
+            (!resumed || holding.broker != broker) && holding.ears.iter().any(|ear| ear.run == run)
+        });
+        self.reopen(run, broker, step);
     }
 
-    /// Ends what the ear holds. Told of an interruption while it is connected, it has all again already.
-    pub(super) fn interrupted(&mut self, ear: Ear, broker: Option<BrokerNumber>, step: Step) {
+    /// Ends what the ear holds, until the next connection.
+    pub(super) fn interrupted(&mut self, ear: Ear, step: Step) {
         self.close_where(step, |holding| holding.ears.contains(&ear));
-        if let Some(broker) = broker {
-            self.reopen(|of| of == ear, broker, step);
-        }
     }
 
-    fn reopen(&mut self, is_meant: impl Fn(Ear) -> bool, broker: BrokerNumber, step: Step) {
-        let wanted: Vec<_> = self.wanted.iter().filter(|(ear, _, _)| is_meant(*ear)).cloned().collect();
+    fn reopen(&mut self, run: Run, broker: BrokerNumber, step: Step) {
+        let wanted: Vec<_> = self.wanted.iter().filter(|(ear, _, _)| ear.run == run).cloned().collect();
         for (ear, number, want) in wanted {
             let is_held = |holding: &Holding| {
                 holding.is_open() && holding.ears == [ear] && holding.number == number && holding.broker == broker

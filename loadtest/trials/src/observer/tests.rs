@@ -23,7 +23,7 @@ fn listening() -> Observer {
     let mut observer = Observer::default();
     for run in [PUBLISHER, READER, OTHER_READER] {
         observer.started(run);
-        observer.linked(run, BROKER);
+        observer.linked(run, BROKER, false);
     }
     observer.in_force(EAR, 1, Want::Topics("t.*".into()));
     observer
@@ -84,7 +84,7 @@ fn a_listener_that_was_left_out_of_an_acknowledgement_is_found() {
 #[test]
 fn a_listener_at_another_broker_is_not_left_out() {
     let mut observer = listening();
-    observer.linked(OTHER_READER, OTHER_BROKER);
+    observer.linked(OTHER_READER, OTHER_BROKER, false);
     observer.in_force(OTHER_EAR, 1, Want::Topics("t.>".into()));
     publish(&mut observer, 1, Level::Routed);
     observer.delivered(EAR, name(1), false);
@@ -164,12 +164,24 @@ fn between_an_interruption_and_the_next_connection_nothing_is_certain() {
     observer.noticed(EAR, Notice::Interrupted);
     publish(&mut observer, 1, Level::Routed);
     acked(&mut observer, 1);
-    observer.linked(READER, BROKER);
+    observer.linked(READER, BROKER, false);
     publish(&mut observer, 2, Level::Routed);
     acked(&mut observer, 2);
     let findings = observer.finish();
     assert_eq!(findings.count(ViolationKind::SilentGap), 1);
     assert!(findings.violations()[0].what.contains("c0#1/3/2"), "{:?}", findings.violations());
+}
+
+#[test]
+fn what_is_published_while_a_session_waits_for_its_client_is_due() {
+    for (resumed, found) in [(true, Some((ViolationKind::SilentGap, 1))), (false, None)] {
+        let mut observer = listening();
+        observer.unlinked(READER);
+        publish(&mut observer, 1, Level::Routed);
+        observer.linked(READER, BROKER, resumed);
+        acked(&mut observer, 1);
+        assert_eq!(only(observer), found);
+    }
 }
 
 #[test]
@@ -195,7 +207,7 @@ fn losses_by_a_crash_are_counted_and_must_be_shown_too() {
         if shown {
             observer.noticed(EAR, Notice::Interrupted);
         }
-        observer.linked(READER, BROKER);
+        observer.linked(READER, BROKER, false);
         let findings = observer.finish();
         assert_eq!((findings.routed_due, findings.routed_lost_on_crash), (1, u64::from(shown)));
         assert_eq!(findings.count(ViolationKind::SilentGap), u64::from(!shown));

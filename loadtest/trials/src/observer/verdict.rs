@@ -52,6 +52,8 @@ pub struct Findings {
     pub gaps_shown: u64,
     /// Interruptions shown to applications.
     pub interruptions_shown: u64,
+    /// Connections in which a session from before went on.
+    pub resumed: u64,
     /// Deliveries of events acknowledged as routed that certainly were due.
     pub routed_due: u64,
     /// Of those, missing after their broker was killed, as is permitted and shown.
@@ -79,6 +81,7 @@ impl Findings {
         self.refused += other.refused;
         self.gaps_shown += other.gaps_shown;
         self.interruptions_shown += other.interruptions_shown;
+        self.resumed += other.resumed;
         self.routed_due += other.routed_due;
         self.routed_lost_on_crash += other.routed_lost_on_crash;
         self.routed_lost_with_notice += other.routed_lost_with_notice;

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One run of a client: a process from its start to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Run {
     /// Which client.
     pub client: u16,
@@ -12,7 +14,7 @@ pub struct Run {
 }
 
 /// One subscription of a run, as its application reads it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Ear {
     /// Whose.
     pub run: Run,
@@ -21,7 +23,7 @@ pub struct Ear {
 }
 
 /// An event's identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Name {
     /// Who published it.
     pub publisher: Run,
@@ -32,11 +34,11 @@ pub struct Name {
 }
 
 /// A broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BrokerNumber(pub u16);
 
 /// What is promised about an event's delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// In order per lane, nothing left out.
     Reliable,
@@ -47,7 +49,7 @@ pub enum Class {
 }
 
 /// Which answer the publisher awaits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Level {
     /// None.
     None,
@@ -58,7 +60,7 @@ pub enum Level {
 }
 
 /// What the publisher was answered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// Taken; with the number of sessions that it matched.
     Acked {
@@ -70,7 +72,7 @@ pub enum Answer {
 }
 
 /// Where an event goes. Whole numbers, so that a match is no matter of rounding.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aim {
     /// A circle in a world.
     Place {
@@ -86,7 +88,7 @@ pub enum Aim {
 }
 
 /// What a subscription wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Want {
     /// A rectangle of a world, edges included.
     Zone {
@@ -102,7 +104,7 @@ pub enum Want {
 }
 
 /// What a subscription shows beside events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notice {
     /// Deliveries that will never come.
     Gap,

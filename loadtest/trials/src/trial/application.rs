@@ -21,6 +21,8 @@ pub(super) const PROBE: &str = "probe";
 /// The topic of work that is shared in a group.
 pub(super) const WORK: &str = "work.item";
 
+/// An explicit application rejects one event of so many.
+const REJECTED_ONE_IN: u64 = 400;
 /// The pauses between two attempts to connect for the first time.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
@@ -38,12 +40,18 @@ pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfi
     stage.sources.borrow_mut().insert(client.source(), run);
     let mut tasks = JoinSet::new();
     tasks.spawn_local(watch(Rc::clone(&stage), client.clone(), run));
-    let reader =
-        |ear| Reader { stage: Rc::clone(&stage), ear, plan: plan.clone(), random: stage.random(ear_number(ear)) };
+    let reader = |ear| Reader {
+        stage: Rc::clone(&stage),
+        ear,
+        plan: plan.clone(),
+        random: stage.random(ear_number(ear)),
+        working: JoinSet::new(),
+    };
     let ear = |subscription| Ear { run, subscription };
 
     let specs: Vec<ZoneSpec> = (1..).zip(&plan.zones).filter_map(|(id, corners)| zone(id, *corners)).collect();
     let zones = match client.subscribe_zones(specs).await {
+        Ok(zones) if plan.explicit => zones.explicit(),
         Ok(zones) => zones,
         Err(error) => return stage.say(|| format!("{run} gets no zones: {error}")),
     };
@@ -65,6 +73,7 @@ pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfi
     for (number, pattern) in (1..).zip(plan.patterns.iter().copied().chain([PROBE])) {
         match client.subscribe(pattern).await {
             Ok(topics) => {
+                let topics = if plan.explicit { topics.explicit() } else { topics };
                 stage.observe(|observer| observer.in_force(ear(number), 0, Want::Topics(pattern.into())));
                 tasks.spawn_local(reader(ear(number)).read_topics(topics));
             }
@@ -73,7 +82,10 @@ pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfi
     }
     if plan.shares_work {
         match client.queue_subscribe("work.*", "workers").await {
-            Ok(topics) => drop(tasks.spawn_local(reader(ear(100)).read_topics(topics))),
+            Ok(topics) => {
+                let topics = if plan.explicit { topics.explicit() } else { topics };
+                tasks.spawn_local(reader(ear(100)).read_topics(topics));
+            }
             Err(error) => stage.say(|| format!("{run} shares no work: {error}")),
         }
     }
@@ -97,12 +109,12 @@ async fn watch(stage: Rc<Stage>, client: Client, run: Run) {
     let mut state = Some(states.current());
     while let Some(now) = state {
         stage.say(|| format!("{run} {now:?}"));
-        let broker = match &now {
-            ConnectionState::Connected { address, .. } => BrokerHost::at(*address),
+        let connected = match &now {
+            ConnectionState::Connected { address, resumed, .. } => BrokerHost::at(*address).zip(Some(*resumed)),
             _ => None,
         };
-        stage.observe(|observer| match broker {
-            Some(broker) => observer.linked(run, broker),
+        stage.observe(|observer| match connected {
+            Some((broker, resumed)) => observer.linked(run, broker, resumed),
             None => observer.unlinked(run),
         });
         state = states.next().await;
@@ -135,6 +147,8 @@ struct Reader {
     ear: Ear,
     plan: ClientPlan,
     random: fastrand::Rng,
+    /// What an explicit application is working on.
+    working: JoinSet<()>,
 }
 
 impl Reader {
@@ -148,7 +162,7 @@ impl Reader {
             zones.next().await
         } {
             match item {
-                ZoneItem::Event(event) => self.take(&event).await,
+                ZoneItem::Event(event) => self.take(event).await,
                 ZoneItem::Received { zones, .. } => {
                     if let Some(received) = &*received.borrow() {
                         // Fails when the storm is over.
@@ -168,7 +182,7 @@ impl Reader {
             topics.next().await
         } {
             match item {
-                TopicItem::Event(event) => self.take(&event).await,
+                TopicItem::Event(event) => self.take(event).await,
                 TopicItem::Gap { reason, .. } => self.note(Notice::Gap, &format!("{reason:?}")),
                 TopicItem::Interrupted => self.note(Notice::Interrupted, ""),
                 _ => {}
@@ -188,15 +202,32 @@ impl Reader {
         self.stage.observe(|observer| observer.noticed(self.ear, notice));
     }
 
-    async fn take(&mut self, event: &Event) {
-        let Some(name) = name(&self.stage, event) else { return };
-        self.stage.say(|| format!("{} <- {name}", self.ear));
-        self.stage.observe(|observer| observer.delivered(self.ear, name, false));
-        if !self.stage.is_healed() && !self.plan.takes_at_most.is_zero() {
-            sleep(self.plan.takes_at_most.mul_f64(self.random.f64())).await;
+    /// Works on an event. An explicit application goes on reading meanwhile, and now and then rejects one.
+    async fn take(&mut self, event: Event) {
+        let Some(name) = name(&self.stage, &event) else { return };
+        self.stage.say(|| format!("{} <- {name}{}", self.ear, if event.is_resent() { " resent" } else { "" }));
+        self.stage.observe(|observer| observer.delivered(self.ear, name, event.is_resent()));
+        let takes = if self.stage.is_healed() { Duration::ZERO } else { self.plan.takes_at_most };
+        let takes = takes.mul_f64(self.random.f64());
+        if !self.plan.explicit {
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            // Asking for the next item is what acknowledges this one.
+            return self.stage.observe(|observer| observer.processed(self.ear, name));
         }
-        // Asking for the next item is what acknowledges this one.
-        self.stage.observe(|observer| observer.processed(self.ear, name));
+        if self.random.u64(..REJECTED_ONE_IN) == 0 {
+            return self.stage.say(|| format!("{} rejects {name}", self.ear));
+        }
+        let (stage, ear) = (Rc::clone(&self.stage), self.ear);
+        self.working.spawn_local(async move {
+            if !takes.is_zero() {
+                sleep(takes).await;
+            }
+            stage.observe(|observer| observer.processed(ear, name));
+            event.done();
+        });
+        while self.working.try_join_next().is_some() {}
     }
 }
 

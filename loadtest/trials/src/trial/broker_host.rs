@@ -17,11 +17,13 @@ use zonecast_broker::{BrokerConfig, ConnectionLimits, LocalBroker, LocalGround, 
 use super::stage::Stage;
 use crate::{
     BrokerNumber,
-    network::{Host, LocalRuntime, endpoint_config, mixed, seed_bytes},
+    network::{Host, LocalRuntime, mixed, seed_bytes},
 };
 
 /// The port that all brokers serve on.
 const PORT: u16 = 4433;
+/// The longest time that a publish may wait to be processed. Shorter than everything has time to finish in.
+const PROCESSED_TIMEOUT: Duration = Duration::from_secs(15);
 /// Sessions that one life of a broker may number.
 const SESSIONS_PER_START: u64 = 1 << 20;
 
@@ -106,7 +108,6 @@ impl BrokerHost {
         let ground = LocalGround {
             sockets: (0..self.workers).map(bind).collect(),
             runtime: Arc::new(LocalRuntime),
-            endpoint: endpoint_config(mixed(stage.plan.seed, self.number.into()), seed),
             rng_seed: seed_bytes(seed),
             first_session: starts * SESSIONS_PER_START,
         };
@@ -163,6 +164,7 @@ fn config(stage: &Stage, address: SocketAddr) -> BrokerConfig {
         config.outbox =
             OutboxLimits { deliveries_max: 400, bytes_max: 1 << 20, deliveries_soft: 40, bytes_soft: 100 << 10 };
     }
+    config.sessions.processed_timeout = PROCESSED_TIMEOUT;
     config.shutdown_grace = Duration::from_secs(1);
     config
 }

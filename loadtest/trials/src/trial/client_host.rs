@@ -123,6 +123,7 @@ impl ClientHost {
             .tls(stage.identity.client.clone())
             .incarnation(run.incarnation.into())
             .seed(seed)
+            .resume_window(stage.plan.resume_window)
             .endpoint(endpoint);
         for broker in &plan.brokers {
             config = config.address(BrokerHost::address_of(*broker).to_string());

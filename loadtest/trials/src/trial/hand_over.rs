@@ -11,7 +11,7 @@ use zonecast_client::{Zone, ZoneSpec};
 
 use super::{
     client_host::{ClientHost, Present},
-    publishing::{Draft, send},
+    publishing::{Draft, LONG, send},
     stage::Stage,
 };
 use crate::{Aim, Class, Level, Want};
@@ -121,6 +121,7 @@ impl Storm {
                 level: Level::Routed,
                 lane: LANE,
                 payload_bytes: random.usize(..40),
+                expires_in: LONG,
             };
             if let Some(answer) = send(&self.stage, &publisher.client, publisher.run, &draft).await {
                 answers.spawn_local(answer);

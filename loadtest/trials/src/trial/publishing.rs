@@ -17,6 +17,8 @@ use crate::{
     plan::{PublisherPlan, TOPICS, point},
 };
 
+/// The time that most publishers leave for processing; brokers may leave less.
+pub(super) const LONG: Duration = Duration::from_secs(60);
 /// Publishes of one publisher whose answers are awaited, at most.
 const AWAITED_MAX: usize = 200;
 /// The lane of the last question.
@@ -31,6 +33,8 @@ pub(super) struct Draft {
     pub(super) level: Level,
     pub(super) lane: u8,
     pub(super) payload_bytes: usize,
+    /// How long the publisher waits until it is processed.
+    pub(super) expires_in: Duration,
 }
 
 /// Publishes until publishing is over, then waits for the last answers.
@@ -67,7 +71,7 @@ impl Draft {
         let (class, level) = if draw < routed {
             (Class::Reliable, Level::Routed)
         } else if draw < routed + processed {
-            (Class::Reliable, Level::Routed)
+            (Class::Reliable, Level::Processed)
         } else if draw < routed + processed + state {
             (Class::State(format!("k{}", random.u64(..3))), [Level::None, Level::Routed][random.usize(..2)])
         } else if draw < routed + processed + state + transient {
@@ -75,7 +79,9 @@ impl Draft {
         } else {
             (Class::Reliable, Level::None)
         };
-        Self { aim, class, level, lane, payload_bytes: random.usize(..=plan.payload_bytes_max) }
+        let payload_bytes = random.usize(..=plan.payload_bytes_max);
+        let expires_in = if random.u64(..8) == 0 { Duration::from_millis(random.u64(50..1_000)) } else { LONG };
+        Self { aim, class, level, lane, payload_bytes, expires_in }
     }
 }
 
@@ -111,7 +117,11 @@ pub(super) async fn send(
         }
         return None;
     }
-    match client.publish_with_ack(publish).await {
+    let queued = match draft.level {
+        Level::Processed => client.publish_with_processed_ack(publish.expires_in(draft.expires_in)).await,
+        _ => client.publish_with_ack(publish).await,
+    };
+    match queued {
         Ok(receipt) => {
             let name = told(receipt.id());
             Some(await_answer(Rc::clone(stage), name, receipt))
@@ -145,6 +155,7 @@ pub(super) async fn probe(stage: &Rc<Stage>) {
             level: Level::Routed,
             lane: PROBE_LANE,
             payload_bytes: 10,
+            expires_in: LONG,
         };
         match timeout(PROBE_PATIENCE, send(stage, &present.client, present.run, &draft)).await {
             Ok(Some(answer)) => drop(answers.spawn_local(answer)),
