@@ -63,6 +63,9 @@
 //! and its publisher told; so is what a dropped subscription had not read. Call [`Event::done`] for the last event
 //! before you stop reading. For events whose publishers do not wait none of this matters.
 //!
+//! **A new run of a client** is sent what the run before had not received, or not processed. It is handed to the first
+//! subscription that it is for; subscribe within 10 s of connecting, or it is given up.
+//!
 //! **What it deliberately does not.** It keeps nothing on disk: with its process go the publishes that have no answer
 //! yet, and the memory of what it has received, so the next run of a client may be sent what this one has processed. It
 //! buffers nothing without a bound: a slow application is felt by the broker, and by its publishers.
