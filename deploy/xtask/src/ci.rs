@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::Workspace;
-use crate::{deny, process, testing, tidy};
+use crate::{deny, fuzz, process, testing, tidy};
 
 /// Run everything that must pass before a change is taken, and print a table of it.
 ///
@@ -34,6 +34,8 @@ enum Step {
     Test,
     /// Are the dependencies permitted?
     Deny,
+    /// Does a minute of fuzzing find nothing?
+    Fuzz,
 }
 
 /// How a step ended.
@@ -80,6 +82,7 @@ fn perform(workspace: &Workspace, step: Step) -> Result<()> {
         }
         Step::Test => testing::run(workspace, &testing::Options::everything()),
         Step::Deny => deny::run(workspace),
+        Step::Fuzz => fuzz::run(workspace, &fuzz::Options::smoke()),
     }
 }
 
@@ -113,6 +116,7 @@ fn name(step: Step) -> &'static str {
         Step::Doc => "doc",
         Step::Test => "test",
         Step::Deny => "deny",
+        Step::Fuzz => "fuzz",
     }
 }
 
