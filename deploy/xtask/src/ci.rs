@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::Workspace;
-use crate::{deny, fuzz, process, sim, testing, tidy};
+use crate::{chaos, deny, fuzz, process, sim, testing, tidy};
 
 /// Run everything that must pass before a change is taken, and print a table of it.
 ///
@@ -38,6 +38,8 @@ enum Step {
     Deny,
     /// Does a minute of fuzzing find nothing?
     Fuzz,
+    /// Do real processes that are killed and stopped keep the promises?
+    Chaos,
 }
 
 /// How a step ended.
@@ -86,6 +88,7 @@ fn perform(workspace: &Workspace, step: Step) -> Result<()> {
         Step::Sim => sim::run(workspace, &sim::Options::short()),
         Step::Deny => deny::run(workspace),
         Step::Fuzz => fuzz::run(workspace, &fuzz::Options::smoke()),
+        Step::Chaos => chaos::run(workspace, &chaos::Options::smoke()),
     }
 }
 
@@ -121,6 +124,7 @@ fn name(step: Step) -> &'static str {
         Step::Sim => "sim",
         Step::Deny => "deny",
         Step::Fuzz => "fuzz",
+        Step::Chaos => "chaos",
     }
 }
 
