@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::Workspace;
-use crate::{deny, fuzz, process, testing, tidy};
+use crate::{chaos, deny, fuzz, process, sim, testing, tidy};
 
 /// Run everything that must pass before a change is taken, and print a table of it.
 ///
@@ -32,10 +32,14 @@ enum Step {
     Doc,
     /// Do all tests pass?
     Test,
+    /// Are the delivery promises kept in a short simulation?
+    Sim,
     /// Are the dependencies permitted?
     Deny,
     /// Does a minute of fuzzing find nothing?
     Fuzz,
+    /// Do real processes that are killed and stopped keep the promises?
+    Chaos,
 }
 
 /// How a step ended.
@@ -81,8 +85,10 @@ fn perform(workspace: &Workspace, step: Step) -> Result<()> {
             process::run(cargo.args(["doc", "--workspace", "--no-deps", "--locked"]))
         }
         Step::Test => testing::run(workspace, &testing::Options::everything()),
+        Step::Sim => sim::run(workspace, &sim::Options::short()),
         Step::Deny => deny::run(workspace),
         Step::Fuzz => fuzz::run(workspace, &fuzz::Options::smoke()),
+        Step::Chaos => chaos::run(workspace, &chaos::Options::smoke()),
     }
 }
 
@@ -115,8 +121,10 @@ fn name(step: Step) -> &'static str {
         Step::Clippy => "clippy",
         Step::Doc => "doc",
         Step::Test => "test",
+        Step::Sim => "sim",
         Step::Deny => "deny",
         Step::Fuzz => "fuzz",
+        Step::Chaos => "chaos",
     }
 }
 

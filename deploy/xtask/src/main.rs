@@ -3,15 +3,17 @@
 //! Every command is a thin shell (start a program, read the tree) around functions that only compute, and those are
 //! the ones under test. It deliberately knows nothing of how zonecast works: it may be built while the broker is not.
 //!
-//! Where to start: [`Command`] lists the commands; each has a module. A new command (a simulation, a chaos run, a
-//! bake-off against other brokers) is one more variant there, one module with `Options` and `run`, nothing else.
+//! Where to start: [`Command`] lists the commands; each has a module. A new command (a bake-off against other
+//! brokers) is one more variant there, one module with `Options` and `run`, nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through its streams")]
 
+mod chaos;
 mod ci;
 mod deny;
 mod fuzz;
 mod process;
 mod python;
+mod sim;
 mod testing;
 mod tidy;
 mod tool;
@@ -47,6 +49,8 @@ enum Command {
     /// Says so aloud where the database of published advisories cannot be reached.
     Deny,
     Fuzz(fuzz::Options),
+    Sim(sim::Options),
+    Chaos(chaos::Options),
     Ci(ci::Options),
 }
 
@@ -67,6 +71,8 @@ fn perform(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(&workspace),
         Command::Deny => deny::run(&workspace),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Sim(options) => sim::run(&workspace, &options),
+        Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),
     }
 }

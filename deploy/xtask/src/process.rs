@@ -8,8 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 ///
 /// Standard input is closed: nothing here may wait for a person.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
+    println!("$ {}", shown(command));
+    run_unseen(command)
+}
+
+/// As [`run`], for a command whose output another program may read: nothing of ours is printed.
+pub(crate) fn run_unseen(command: &mut Command) -> Result<()> {
     let line = shown(command);
-    println!("$ {line}");
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot start `{line}`"))?;
     ensure!(status.success(), "`{line}` failed: {status}");
     Ok(())

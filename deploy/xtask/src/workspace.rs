@@ -40,6 +40,11 @@ impl Workspace {
         &self.root
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Where this tool keeps what it made: below the target directory, so that `cargo clean` takes it away.
     pub(crate) fn cache(&self) -> PathBuf {
         self.target.join("xtask")

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Answer, Answered, Class, Ear, Event, Level, Name, Observer, Run, Step, holdings::Holding};
+use super::{Answer, Answered, Class, Delivery, Ear, Event, Level, Name, Observer, Run, Step, holdings::Holding};
 
 /// Violations that are kept with their words; all are counted.
 const VIOLATIONS_KEPT_MAX: usize = 20;
@@ -243,13 +243,15 @@ fn overtaken_at(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: 
 }
 
 /// Whether the ear's client got a newer value in the place of a state event. A value is its publisher's and its key's,
-/// wherever it is sent, so another subscription may have got it.
+/// wherever it is sent, so another subscription may have got it; and lanes are not ordered, so that any value on another
+/// lane may be the newer one.
 fn newer_value(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: Ear) -> bool {
     let Class::State(_) = &event.class else { return false };
     let of_publisher = Name { lane: 0, lane_seq: 0, ..name }..=Name { lane: u8::MAX, lane_seq: u64::MAX, ..name };
-    events.range(of_publisher).any(|(_, newer)| {
-        let replaces = newer.class == event.class && newer.published > event.published;
-        replaces && newer.deliveries.iter().any(|delivery| delivery.ear.run == ear.run)
+    events.range(of_publisher).any(|(other, newer)| {
+        let may_replace = newer.class == event.class && (other.lane != name.lane || other.lane_seq > name.lane_seq);
+        let later = |delivery: &Delivery| delivery.ear.run == ear.run && delivery.at > event.published;
+        may_replace && newer.deliveries.iter().any(later)
     })
 }
 

@@ -73,6 +73,7 @@ impl Storm {
             }
             pair.swap(0, 1);
         }
+        stage.observe(|observer| observer.hand_over_in_doubt(self.number));
         // Fails when the session is another by now, and holds nothing of this.
         let _ = timeout(PATIENCE, pair[0].zones.remove([id])).await;
     }

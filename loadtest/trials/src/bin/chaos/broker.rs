@@ -145,18 +145,24 @@ impl Broker {
 
     /// Kills the process, as nothing else does.
     pub(crate) async fn kill(&self) {
+        self.stage().note(What::BrokerEnded(self.number));
+        self.end(Signal::KILL).await;
+    }
+
+    /// Ends the process when its act is over. Nobody is left to lose anything by it.
+    pub(crate) async fn dismiss(&self) {
         self.end(Signal::KILL).await;
     }
 
     /// Asks the process to end, and kills it when it does not.
     pub(crate) async fn terminate(&self) {
+        self.stage().note(What::BrokerEnded(self.number));
         self.end(Signal::TERM).await;
     }
 
     async fn end(&self, signal: Signal) {
         let stage = self.stage();
         let Some(mut process) = self.process.borrow_mut().take() else { return };
-        stage.note(What::BrokerEnded(self.number));
         if let Ok(Some(status)) = process.child.try_wait() {
             stage.breach(format!("{} ended by itself: {status}", self.number));
             return;

@@ -199,14 +199,8 @@ async fn play(assignment: Assignment) -> anyhow::Result<bool> {
     }
     for act in stage.options.acts() {
         stage.say(&format!("act: {}", act.name()));
-        match act {
-            Act::Mixed => acts::mixed::play(&stage).await?,
-            Act::Restarts => acts::restarts::play(&stage).await?,
-            Act::Storm => acts::storm::play(&stage).await?,
-            Act::Frozen => acts::frozen::play(&stage).await?,
-            Act::Certificates => acts::certificates::play(&stage).await?,
-            Act::Descriptors => acts::descriptors::play(&stage).await?,
-            Act::Memory => acts::memory::play(&stage).await?,
+        if let Err(error) = perform(&stage, act).await {
+            stage.breach(format!("the act {} cannot be played: {error:#}", act.name()));
         }
         curtain(&stage).await;
     }
@@ -228,6 +222,18 @@ async fn play(assignment: Assignment) -> anyhow::Result<bool> {
     report::print(outcome)
 }
 
+async fn perform(stage: &Rc<Stage>, act: Act) -> anyhow::Result<()> {
+    match act {
+        Act::Mixed => acts::mixed::play(stage).await,
+        Act::Restarts => acts::restarts::play(stage).await,
+        Act::Storm => acts::storm::play(stage).await,
+        Act::Frozen => acts::frozen::play(stage).await,
+        Act::Certificates => acts::certificates::play(stage).await,
+        Act::Descriptors => acts::descriptors::play(stage).await,
+        Act::Memory => acts::memory::play(stage).await,
+    }
+}
+
 /// Ends the act's processes, peers first, so that nobody sees a broker go.
 async fn curtain(stage: &Rc<Stage>) {
     let peers: Vec<_> = stage.peers.borrow().iter().map(Rc::clone).collect();
@@ -237,6 +243,6 @@ async fn curtain(stage: &Rc<Stage>) {
     let brokers: Vec<_> = stage.brokers.borrow().iter().map(Rc::clone).collect();
     stage.look_at_memory();
     for broker in brokers {
-        broker.kill().await;
+        broker.dismiss().await;
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 /// What waits for all sessions together, at most. The limit leaves the rest of the broker some room beside it.
 const WAITING_BYTES_MAX: &str = "33554432";
 /// Limit of the group.
-const LIMIT_BYTES: u64 = 96 << 20;
+const LIMIT_BYTES: u64 = 64 << 20;
 /// Slow readers.
 const READERS: usize = 8;
 
@@ -76,6 +76,6 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
         stage.breach("the broker was killed for its memory".to_owned());
     }
     // The group can be removed only when the broker is gone.
-    broker.kill().await;
+    broker.dismiss().await;
     Ok(())
 }

@@ -54,11 +54,11 @@ pub(super) async fn unleash(
         let broker = &brokers[random.usize(..brokers.len())];
         let peer = &peers[random.usize(..peers.len())];
         let scene = Scene { stage: Rc::clone(stage), broker: Rc::clone(broker), peer: Rc::clone(peer), lasts };
-        let kind = random.u64(..if stage.field.can_lose_packets() { 18 } else { 9 });
+        let kind = Kind::draw(random, stage.field.can_lose_packets());
         let who = match kind {
-            0..5 => format!("{}", broker.number),
-            5..9 => format!("peer {}", peer.number),
-            _ => format!("network {kind}"),
+            Kind::BrokerKill | Kind::BrokerEnd | Kind::BrokerStop => broker.number.to_string(),
+            Kind::PeerKill | Kind::PeerStop => format!("peer {}", peer.number),
+            Kind::Packets(number) => format!("packets {number}"),
         };
         let Some(hold) = taken.take(who) else { continue };
         let draw = random.u32(..);
@@ -75,12 +75,39 @@ pub(super) async fn unleash(
     }
 }
 
+/// What a trouble is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    BrokerKill,
+    BrokerEnd,
+    BrokerStop,
+    PeerKill,
+    PeerStop,
+    /// One of the things that befall packets.
+    Packets(u64),
+}
+
+impl Kind {
+    fn draw(random: &mut fastrand::Rng, can_lose_packets: bool) -> Self {
+        match random.u64(..if can_lose_packets { 20 } else { 8 }) {
+            0 => Self::BrokerKill,
+            1 if random.bool() => Self::BrokerEnd,
+            1 => Self::BrokerKill,
+            2 => Self::BrokerStop,
+            3 => Self::PeerKill,
+            4..8 => Self::PeerStop,
+            number => Self::Packets(number - 8),
+        }
+    }
+}
+
 /// Short ones are passed over by QUIC, long ones cost the connection, or the session.
 fn duration(random: &mut fastrand::Rng) -> Duration {
     Duration::from_millis(match random.u64(..10) {
         0..3 => random.u64(5..300),
-        3..8 => random.u64(300..3_000),
-        _ => random.u64(3_000..9_000),
+        3..6 => random.u64(300..2_500),
+        6..9 => random.u64(2_500..6_000),
+        _ => random.u64(6_000..12_000),
     })
 }
 
@@ -93,24 +120,29 @@ struct Scene {
 }
 
 impl Scene {
-    async fn play(&self, kind: u64, draw: u32) {
-        let Self { stage, broker, peer, lasts } = self;
-        let port = broker.address().map_or(0, |address| address.port());
-        let link = peer.link();
+    async fn play(&self, kind: Kind, draw: u32) {
         match kind {
-            0..3 => self.end_broker(false).await,
-            3 => self.end_broker(true).await,
-            4 => self.stop_broker().await,
-            5..7 => self.kill_peer().await,
-            7..9 => self.stop_peer().await,
-            9 => stage.befall(Fault::Loss(None, 10 + draw % 150), *lasts).await,
-            10 | 11 => stage.befall(Fault::Loss(Some(link), 50 + draw % 400), *lasts).await,
-            12 => stage.befall(Fault::Cut(link), *lasts).await,
-            13 => stage.befall(Fault::Mute(link), *lasts).await,
-            14 => stage.befall(Fault::Deaf(link), *lasts).await,
-            15 => stage.befall(Fault::BrokerCut(port), *lasts).await,
-            16 => stage.befall(Fault::BrokerMute(port), *lasts).await,
-            _ => stage.befall(Fault::Narrow(link, 200 + draw % 3_000), *lasts).await,
+            Kind::BrokerKill => self.end_broker(false).await,
+            Kind::BrokerEnd => self.end_broker(true).await,
+            Kind::BrokerStop => self.stop_broker().await,
+            Kind::PeerKill => self.kill_peer().await,
+            Kind::PeerStop => self.stop_peer().await,
+            Kind::Packets(number) => self.stage.befall(self.fault(number, draw), self.lasts).await,
+        }
+    }
+
+    fn fault(&self, number: u64, draw: u32) -> Fault {
+        let port = self.broker.address().map_or(0, |address| address.port());
+        let link = self.peer.link();
+        match number {
+            0 | 1 => Fault::Loss(None, 10 + draw % 150),
+            2 | 3 => Fault::Loss(Some(link), 50 + draw % 400),
+            4 | 5 => Fault::Cut(link),
+            6 => Fault::Mute(link),
+            7 => Fault::Deaf(link),
+            8 => Fault::BrokerCut(port),
+            9 => Fault::BrokerMute(port),
+            _ => Fault::Narrow(link, 200 + draw % 3_000),
         }
     }
 
