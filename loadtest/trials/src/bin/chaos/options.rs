@@ -81,11 +81,11 @@ impl Act {
     fn seconds(self) -> [u64; 2] {
         match self {
             Self::Mixed => [0, 0],
-            Self::Restarts => [6, 2],
-            Self::Storm => [20, 3],
-            Self::Frozen => [12, 5],
+            Self::Restarts => [12, 2],
+            Self::Storm => [20, 2],
+            Self::Frozen => [12, 4],
             Self::Certificates => [4, 1],
-            Self::Descriptors => [5, 2],
+            Self::Descriptors => [5, 1],
             Self::Memory => [8, 2],
         }
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use zonecast_trials::{Aim, Answer, Name, Run};
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     clock::Stamp,
@@ -67,7 +67,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let ended = broker.metric("zonecast_sessions_ended_total", "SLOW_CONSUMER").await.unwrap_or(0.0);
     let rss_bytes = broker.rss_peak_bytes().unwrap_or(0);
     frozen.signal(Signal::CONT);
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
 
     let seen = Seen::read(stage, &peers)?;
     let (before, during) = (seen.p99_us(&before), seen.p99_us(&during));
