@@ -209,6 +209,9 @@ impl Client {
     /// all have processed it; some may have. A success with [`matched`](Receipt::matched) 0 says that there was nobody;
     /// [`Publish::require_match`] makes that an error.
     ///
+    /// Do not wait for it in the loop that reads a subscription which the event itself reaches: it is not processed as
+    /// long as that loop waits. Publish from another task, or with [`Publish::exclude_self`].
+    ///
     /// # Errors
     /// As [`publish`](Self::publish); [`PublishError::Refused`] by the broker; [`PublishError::Unprocessed`] when a
     /// receiver was lost or rejected it; [`PublishError::Expired`] when it took longer than

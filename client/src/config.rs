@@ -222,7 +222,8 @@ impl ClientConfig {
         self
     }
 
-    /// How long one attempt at one address may take, and afterwards the renewal of the subscriptions. Default: 2 s.
+    /// How long one attempt at one broker may take, and afterwards each step of the renewal of the subscriptions.
+    /// Default: 2 s.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.timing.attempt_timeout = timeout;
         self

@@ -122,8 +122,8 @@ impl Event {
     }
 
     /// The same event as one subscription receives it whose publisher waits.
-    pub(crate) fn with_part(&self, part: Part) -> Self {
-        Self { part: Some(Arc::new(part)), ..self.clone() }
+    pub(crate) fn with_part(self, part: Part) -> Self {
+        Self { part: Some(Arc::new(part)), ..self }
     }
 
     pub(crate) fn part(&self) -> Option<&Arc<Part>> {

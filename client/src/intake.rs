@@ -90,6 +90,11 @@ impl Intake {
         locked(&self.books).processing.begin(id, seq, parts);
     }
 
+    /// As [`begin`](Self::begin), for further subscriptions to an event that is under way.
+    pub(crate) fn begin_more(&self, id: EventId, parts: u32) {
+        locked(&self.books).processing.begin_more(id, parts);
+    }
+
     /// An event whose publisher waits was delivered again.
     pub(crate) fn again(&self, id: EventId, seq: u64) {
         let mut books = locked(&self.books);

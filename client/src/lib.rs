@@ -29,14 +29,46 @@
 //! # Ok(()) }
 //! ```
 //!
-//! **What it does.** It keeps the connection: it connects again by itself and renews all subscriptions
-//! ([`Client::states`] shows how it fares). It checks what is published before it is sent, numbers it on its lane, and
-//! holds it back when the broker asks for that. It hands each event to the subscriptions that it is for, decoded once
-//! and not copied, and says where something is missing ([`ZoneItem::Gap`], [`ZoneItem::Interrupted`]).
+//! **What it does.** It keeps the connection: when it is lost it is made again, to the same broker first and then to
+//! the others of the list ([`Client::states`] shows how it fares). When the broker has kept the session, everything
+//! goes on behind the last item, and nothing is lost but transient events, which show as a gap. Otherwise all
+//! subscriptions are renewed, and told so ([`ZoneItem::Interrupted`]). It checks what is published before it is sent,
+//! numbers it on its lane, and holds it back when the broker asks for that. It hands each event to the subscriptions
+//! that it is for, decoded once and not copied, and says where something is missing ([`ZoneItem::Gap`]).
 //!
-//! **What it deliberately does not.** It sends nothing twice: a publish whose answer was lost with the connection fails
-//! with [`PublishError::ConnectionLost`], and the application decides. It keeps nothing on disk. It buffers nothing
-//! without a bound: a slow application is felt by the broker, and by its publishers.
+//! # What is promised
+//!
+//! The publisher chooses, event by event:
+//!
+//! | published by | as | what the answer says, and what can be lost |
+//! |---|---|---|
+//! | [`Client::publish`] | class transient | No answer. At most once; what is dropped on the way to a receiver is shown to it as a gap. |
+//! | [`Client::publish`] | class state | The latest value of a key reaches every receiver; older ones may be left out. |
+//! | [`Client::publish`], [`Client::publish_acked`] | class reliable | In order on each lane, to everyone whom it concerns, also over lost connections. The receipt says that it is routed, and to how many. What is routed is in the broker's memory only, and is lost if its process dies. |
+//! | [`Client::publish_processed`] | class reliable | The receipt says that everyone whom it concerns has processed it; it is never wrong, whichever process dies. Otherwise an error says what is known. |
+//!
+//! Whatever asks for an answer is kept until the answer comes. After a lost connection it is sent again: at once what
+//! the broker says that it has not got; or, when that is not known, everything, after
+//! [`resend_hold_off`](ClientConfig::resend_hold_off). It is never more than 8,192 events of a lane, nor more than
+//! [`lane_queue_bytes_max`](ClientConfig::lane_queue_bytes_max); then publishing waits.
+//!
+//! **Nothing is handed on twice.** Of every lane of every publisher, the latest 16,384 numbers are told apart exactly,
+//! for at least the 8,192 lanes heard last. What comes again is dropped and counted ([`ClientStats::duplicates`]). An
+//! event that was sent again and had not arrived may come behind later ones of its lane; then [`Event::is_resent`] is
+//! true.
+//!
+//! **When is an event processed?** When the application asks the same subscription for its next item, or when it says
+//! so ([`Event::done`]). With [`ZoneSubscription::explicit`] only the latter counts, which suits applications that work
+//! on several events at once, or read ahead, as stream combinators may. An event that is dropped before is rejected,
+//! and its publisher told; so is what a dropped subscription had not read. Call [`Event::done`] for the last event
+//! before you stop reading. For events whose publishers do not wait none of this matters.
+//!
+//! **A new run of a client** is sent what the run before had not received, or not processed. It is handed to the first
+//! subscription that it is for; subscribe within 10 s of connecting, or it is given up.
+//!
+//! **What it deliberately does not.** It keeps nothing on disk: with its process go the publishes that have no answer
+//! yet, and the memory of what it has received, so the next run of a client may be sent what this one has processed. It
+//! buffers nothing without a bound: a slow application is felt by the broker, and by its publishers.
 //!
 //! It never panics on what a broker sends; frames that break the protocol end the connection, and it connects anew.
 

@@ -179,7 +179,9 @@ impl<'a> Publish<'a> {
         self
     }
 
-    /// For [`DeliveryClass::State`]: which value this is, 1 to 128 bytes. A newer value replaces one that still waits.
+    /// For [`DeliveryClass::State`]: which value this is, 1 to 128 bytes. A newer value replaces one that still waits,
+    /// whatever else differs between them. Publish all values of a key on one lane: which of two is newer is not known
+    /// between lanes.
     pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
         self.key = key.into();
         self

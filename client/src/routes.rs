@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use tokio::sync::Notify;
 use zonecast_protocol::{QueueGroup, TopicPattern};
 
 use crate::{
@@ -17,11 +18,15 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Routes {
     table: Mutex<Arc<RouteTable>>,
+    /// Tells the reader of deliveries that there may be somebody for what had nobody.
+    pub(crate) added: Notify,
 }
 
 #[derive(Default, Clone)]
 pub(crate) struct RouteTable {
     pub(crate) zones: Option<Arc<Mailbox<ZoneItem>>>,
+    /// Whether there is or was a zone subscription.
+    pub(crate) had_zones: bool,
     pub(crate) topics: Vec<TopicRoute>,
     /// Places in `choices` by topic, for patterns without wildcards.
     exact: HashMap<String, Vec<usize>>,
@@ -55,7 +60,9 @@ impl Routes {
 
     pub(crate) fn set_zones(&self, mailbox: Option<Arc<Mailbox<ZoneItem>>>) {
         let mut table = locked(&self.table);
-        Arc::make_mut(&mut table).zones = mailbox;
+        // A table of its own, so that it is seen to be another.
+        *table = Arc::new(RouteTable { zones: mailbox, had_zones: true, ..RouteTable::clone(&table) });
+        self.added.notify_one();
     }
 
     /// Adds a topic, unless it could not be told apart from another: then that one's pattern is the error.
@@ -64,17 +71,20 @@ impl Routes {
         if let Some(other) = table.topics.iter().find(|other| ambiguous(&route, other)) {
             return Err(other.pattern.clone());
         }
-        let changed = Arc::make_mut(&mut table);
+        let mut changed = RouteTable::clone(&table);
         changed.topics.push(route);
         changed.index();
+        *table = Arc::new(changed);
+        self.added.notify_one();
         Ok(())
     }
 
     pub(crate) fn remove_topic(&self, id: u32) {
         let mut table = locked(&self.table);
-        let changed = Arc::make_mut(&mut table);
+        let mut changed = RouteTable::clone(&table);
         changed.topics.retain(|route| route.id != id);
         changed.index();
+        *table = Arc::new(changed);
     }
 }
 

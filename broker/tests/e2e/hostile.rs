@@ -149,6 +149,7 @@ impl Service {
 }
 
 /// Runs the attack while good clients are served, and says whether they were and what it took.
+#[allow(clippy::print_stdout, reason = "the figures, for whoever runs a test alone and with --nocapture")]
 async fn under_attack(
     workers: usize,
     growth_mib_max: u64,

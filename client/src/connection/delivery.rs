@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
     pin::pin,
+    sync::Arc,
     task::Poll,
 };
 
@@ -16,7 +17,7 @@ use tokio::{
 use zonecast_protocol::codec::FrameCutter;
 
 use super::dispatch::Dispatcher;
-use crate::error::LinkError;
+use crate::{error::LinkError, handle::Shared};
 
 /// Most pieces of the stream that are taken at once, each of at most one packet.
 const PIECES_MAX: usize = 64;
@@ -27,7 +28,7 @@ const DATAGRAMS_MAX: usize = 64;
 enum Arrival {
     /// So many pieces of the stream.
     Pieces(usize),
-    /// These; none when it is time to see which are overdue.
+    /// These; none when there is only something to be seen to that came before.
     Datagrams(Vec<Bytes>),
     /// No more datagrams will.
     DatagramsEnded,
@@ -39,6 +40,7 @@ enum Arrival {
 /// and the broker feels it. What is taken and not passed on when this is dropped stays with the dispatcher.
 pub(super) async fn read_deliveries(
     connection: Connection,
+    shared: Arc<Shared>,
     mut dispatcher: OwnedMutexGuard<Dispatcher>,
     frame_bytes_max: u32,
 ) -> Result<Infallible, LinkError> {
@@ -47,13 +49,14 @@ pub(super) async fn read_deliveries(
     let mut pieces = [const { Bytes::new() }; PIECES_MAX];
     let (mut has_datagrams, mut datagrams_first) = (true, false);
     loop {
-        let overdue_at = dispatcher.overdue_at();
+        let (overdue_at, holds) = (dispatcher.overdue_at(), dispatcher.holds());
         // Both by turns come first, so that neither starves the other.
         let arrival = tokio::select! {
             biased;
             arrival = datagrams(&connection), if has_datagrams && datagrams_first => arrival,
             count = stream.read(&connection, &mut pieces) => Arrival::Pieces(count?),
             arrival = datagrams(&connection), if has_datagrams && !datagrams_first => arrival,
+            () = shared.routes.added.notified(), if holds => Arrival::Datagrams(Vec::new()),
             () = sleep_until(overdue_at.unwrap_or_else(Instant::now)), if overdue_at.is_some() => {
                 Arrival::Datagrams(Vec::new())
             }
@@ -73,7 +76,7 @@ pub(super) async fn read_deliveries(
             }
         };
         if none_wait {
-            dispatcher.declare_lost(Instant::now());
+            dispatcher.give_up(Instant::now());
         }
         datagrams_first = !datagrams_first;
         // What came before a broken frame is whole.

@@ -24,6 +24,21 @@ use crate::{
     seen::Seen,
 };
 
+mod held;
+
+use held::Held;
+
+/// How a session begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// It is this client's first.
+    First,
+    /// It goes on from the one before.
+    Resumed,
+    /// It does not.
+    Anew,
+}
+
 /// Sorts events by subscription, and passes them on once per read.
 ///
 /// Calling contract: [`begin_session`](Self::begin_session) and then [`open`](Self::open) for each connection; after
@@ -43,6 +58,7 @@ pub(crate) struct Dispatcher {
     last_seq: u64,
     datagrams: Datagrams,
     seen: Seen,
+    held: Held,
     /// The subscriptions are to be told that the former session has ended.
     interrupted: bool,
     /// Counts events on topics, for those of whom one receives each.
@@ -53,6 +69,7 @@ impl Dispatcher {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             table: Arc::default(),
+            held: Held::new(shared.queues.deliveries),
             shared,
             for_zones: VecDeque::new(),
             for_topics: Vec::new(),
@@ -66,13 +83,17 @@ impl Dispatcher {
         }
     }
 
-    /// A new session begins, in which deliveries are numbered from 1. `interrupted`: it does not go on from the last one.
-    pub(super) fn begin_session(&mut self, interrupted: bool) {
+    /// A new session begins, in which deliveries are numbered from 1.
+    pub(super) fn begin_session(&mut self, beginning: Beginning) {
         for (from_seq, to_seq) in self.datagrams.end() {
             self.add_gap(from_seq, to_seq, GapReason::Lost);
         }
         self.last_seq = 0;
-        self.interrupted |= interrupted;
+        match beginning {
+            Beginning::First => self.held.begin(Instant::now()),
+            Beginning::Resumed => {}
+            Beginning::Anew => self.interrupted = true,
+        }
     }
 
     /// Passes on what the former connection has left.
@@ -96,8 +117,20 @@ impl Dispatcher {
     }
 
     fn look_up(&mut self) {
-        self.table = self.shared.routes.table();
+        let table = self.shared.routes.table();
+        let is_new = !Arc::ptr_eq(&table, &self.table);
+        self.table = table;
         self.for_topics.resize_with(self.table.topics.len(), VecDeque::new);
+        if is_new && !self.held.is_empty() {
+            for event in self.held.take() {
+                self.route_held(event);
+            }
+        }
+    }
+
+    /// Whether something waits for a subscription.
+    pub(super) fn holds(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// Takes what was read of the delivery stream.
@@ -137,15 +170,19 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// When to declare datagrams lost that have not come.
+    /// When to give up datagrams that have not come, and events that nobody wants.
     pub(super) fn overdue_at(&self) -> Option<Instant> {
-        self.datagrams.next_deadline()
+        [self.datagrams.next_deadline(), self.held.deadline()].into_iter().flatten().min()
     }
 
-    /// Gives up datagrams whose time is over.
-    pub(super) fn declare_lost(&mut self, now: Instant) {
+    /// Gives up what has had its time.
+    pub(super) fn give_up(&mut self, now: Instant) {
         while let Some((from_seq, to_seq)) = self.datagrams.overdue(now) {
             self.add_gap(from_seq, to_seq, GapReason::Lost);
+        }
+        if self.held.deadline().is_some_and(|until| until <= now) {
+            let events = self.held.take();
+            self.shared.counters.unclaimed.fetch_add(events.len() as u64, Relaxed);
         }
     }
 
@@ -232,18 +269,7 @@ impl Dispatcher {
 
     /// `awaited` is the delivery's number when the publisher waits for the event to be processed.
     fn route(&mut self, event: Event, awaited: Option<u64>) {
-        let Some(topic) = event.topic() else {
-            match self.table.zones {
-                Some(_) => {
-                    self.begin(&event, awaited, 1);
-                    let part = self.part(event, awaited);
-                    self.for_zones.push_back(ZoneItem::Event(part));
-                }
-                None => self.unclaimed(&event, awaited),
-            }
-            return;
-        };
-        if let Some(number) = reply_number(topic, self.shared.source) {
+        if let Some(number) = event.topic().and_then(|topic| reply_number(topic, self.shared.source)) {
             let requester = self.shared.inbox.take(number);
             // The request may be given up in this moment; then the reply is late.
             if requester.is_none_or(|requester| requester.send(event.clone()).is_err()) {
@@ -253,31 +279,73 @@ impl Dispatcher {
             }
             return;
         }
+        let subscriptions = self.match_subscriptions(&event);
+        if subscriptions > 0 {
+            if let Some(seq) = awaited {
+                self.shared.intake.begin(event.id(), seq, subscriptions);
+            }
+            self.hand_out(event, awaited.is_some());
+        } else if self.may_be_wanted(&event) && self.held.has_room(&event, Instant::now()) {
+            if let Some(seq) = awaited {
+                // Waiting is a part too, which is rejected when it is given up.
+                self.shared.intake.begin(event.id(), seq, 1);
+            }
+            let event = self.owed(event, awaited.is_some());
+            self.held.push(event);
+        } else {
+            self.unclaimed(&event, awaited);
+        }
+    }
+
+    /// Whether an event that has no subscription may be for one that was not made yet.
+    fn may_be_wanted(&self, event: &Event) -> bool {
+        event.topic().is_some() || !self.table.had_zones
+    }
+
+    fn route_held(&mut self, event: Event) {
+        let subscriptions = self.match_subscriptions(&event);
+        if subscriptions == 0 {
+            self.held.push(event);
+            return;
+        }
+        let waiting = event.part().cloned();
+        if waiting.is_some() {
+            self.shared.intake.begin_more(event.id(), subscriptions);
+        }
+        self.hand_out(event, waiting.is_some());
+        if let Some(part) = waiting {
+            part.done();
+        }
+    }
+
+    /// How many subscriptions an event is for. Which ones of the topics is in `matched`.
+    fn match_subscriptions(&mut self, event: &Event) -> u32 {
+        self.matched.clear();
+        let Some(topic) = event.topic() else { return u32::from(self.table.zones.is_some()) };
         self.turn = self.turn.wrapping_add(1);
-        let mut matched = mem::take(&mut self.matched);
-        self.table.each_match(topic, self.turn, |place| matched.push(place));
-        self.begin(&event, awaited, matched.len());
-        for place in matched.drain(..) {
-            let part = self.part(event.clone(), awaited);
-            add(&mut self.for_topics, &mut self.touched, place, TopicItem::Event(part));
-        }
-        self.matched = matched;
+        self.table.each_match(topic, self.turn, |place| self.matched.push(place));
+        u32::try_from(self.matched.len()).unwrap_or(u32::MAX)
     }
 
-    /// An event for so many subscriptions. There may be none any more.
-    fn begin(&self, event: &Event, awaited: Option<u64>, subscriptions: usize) {
-        match (awaited, u32::try_from(subscriptions)) {
-            (_, Ok(0)) => self.unclaimed(event, awaited),
-            (Some(seq), Ok(parts)) => self.shared.intake.begin(event.id(), seq, parts),
-            _ => {}
+    /// Gives an event to the subscriptions that were matched, to each a part of its own when the publisher waits.
+    fn hand_out(&mut self, event: Event, awaited: bool) {
+        if event.topic().is_none() {
+            let event = self.owed(event, awaited);
+            self.for_zones.push_back(ZoneItem::Event(event));
+            return;
+        }
+        while let Some(place) = self.matched.pop() {
+            let event = self.owed(event.clone(), awaited);
+            add(&mut self.for_topics, &mut self.touched, place, TopicItem::Event(event));
         }
     }
 
-    fn part(&self, event: Event, awaited: Option<u64>) -> Event {
-        match awaited {
-            Some(_) => event.with_part(Part::new(self.shared.intake.clone(), event.id())),
-            None => event,
+    fn owed(&self, event: Event, awaited: bool) -> Event {
+        if !awaited {
+            return event;
         }
+        let part = Part::new(self.shared.intake.clone(), event.id());
+        event.with_part(part)
     }
 
     /// An event for a subscription that ended while it was under way, or a reply that came too late.

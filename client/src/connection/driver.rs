@@ -14,7 +14,7 @@ use zonecast_protocol::wire;
 use super::{
     Command, Token,
     dial::{Link, Resumed, dial, introduction},
-    dispatch::Dispatcher,
+    dispatch::{Beginning, Dispatcher},
     live::LinkEnd,
 };
 use crate::{
@@ -179,7 +179,12 @@ impl Driver {
         let resumed = link.resumed.as_ref();
         self.resumable = link.outlives_link.then_some((self.broker, link.session_id));
         self.shared.intake.begin_session(resumed.is_some(), link.outlives_link);
-        self.dispatcher.lock().await.begin_session(!is_first && resumed.is_none());
+        let beginning = match resumed {
+            Some(_) => Beginning::Resumed,
+            None if is_first => Beginning::First,
+            None => Beginning::Anew,
+        };
+        self.dispatcher.lock().await.begin_session(beginning);
         match resumed {
             Some(resumed) => {
                 Shared::count(&self.shared.counters.resumed);

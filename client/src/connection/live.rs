@@ -21,7 +21,12 @@ use super::{
     driver::{Driver, Leave},
     lane::write_lane,
 };
-use crate::{error::LinkError, handle::Lane, intake::Due, sync::locked};
+use crate::{
+    error::LinkError,
+    handle::{Lane, Shared},
+    intake::Due,
+    sync::locked,
+};
 
 /// How long a broker that has announced its leave may take to close.
 pub(super) const GOING_AWAY_PATIENCE: Duration = Duration::from_secs(10);
@@ -76,10 +81,10 @@ pub(super) enum Leaving {
 }
 
 impl Live {
-    fn new(link: Link, dispatcher: OwnedMutexGuard<Dispatcher>, patience: Duration) -> Self {
+    fn new(link: Link, shared: Arc<Shared>, dispatcher: OwnedMutexGuard<Dispatcher>, patience: Duration) -> Self {
         let mut reader = JoinSet::new();
         let frame_bytes_max = link.limits.frame_bytes_max;
-        reader.spawn(read_deliveries(link.connection.clone(), dispatcher, frame_bytes_max));
+        reader.spawn(read_deliveries(link.connection.clone(), shared, dispatcher, frame_bytes_max));
         Self {
             connection: link.connection,
             session_id: link.session_id,
@@ -127,7 +132,7 @@ impl Driver {
     pub(super) async fn live(&mut self, link: Link) -> Result<LinkEnd, Leave> {
         let has_resends = self.begin_session(&link).await;
         let dispatcher = self.dispatcher.clone().lock_owned().await;
-        let mut live = Live::new(link, dispatcher, self.settings.timing.attempt_timeout);
+        let mut live = Live::new(link, self.shared.clone(), dispatcher, self.settings.timing.attempt_timeout);
         live.resend_at = has_resends.then(|| Instant::now() + self.settings.timing.resend_hold_off);
         let error = match self.run_link(&mut live).await {
             Ok(never) => match never {},

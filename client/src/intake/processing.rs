@@ -63,6 +63,13 @@ impl Processing {
         (event.seq, event.session) = (seq, session);
     }
 
+    /// An event that is under way is given to further subscriptions.
+    pub(super) fn begin_more(&mut self, id: EventId, parts: u32) {
+        if let Some(event) = self.under_way.get_mut(&id) {
+            event.parts += parts;
+        }
+    }
+
     /// An event is delivered again. What to tell the broker; `None` while it is being processed.
     pub(super) fn again(&mut self, id: EventId, seq: u64) -> Option<Verdict> {
         if let Some(event) = self.under_way.get_mut(&id) {

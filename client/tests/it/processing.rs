@@ -98,13 +98,15 @@ async fn explicitly_an_event_is_done_when_it_is_said_and_rejected_when_it_is_dro
 #[tokio::test]
 async fn an_event_for_several_subscriptions_is_done_when_all_are() {
     let broker = FakeBroker::start();
-    let (client, mut conversation) = connected(&broker).await;
+    let (client, mut conversation, zones) = receiver(&broker).await;
+    drop(zones);
+    conversation.grant_zones().await;
     let mut one = topic(&client, &mut conversation, "a.*").await;
     let mut other = topic(&client, &mut conversation, "a.b").await;
     conversation.deliver_awaited(&topic_event("a.b", 1)).await;
     conversation.deliver_awaited(&topic_event("a.b", 2)).await;
-    conversation.deliver_awaited(&topic_event("nobody.any.more", 3)).await;
-    assert_eq!(conversation.verdicts(1).await, (vec![], vec![3]));
+    conversation.deliver_awaited(&place_event(3)).await;
+    assert_eq!(conversation.verdicts(1).await, (vec![], vec![3]), "there is nobody for it any more");
     let (first, second) = (one.next_event().await.unwrap(), one.next_event().await.unwrap());
     let (same, again) = (other.next_event().await.unwrap(), other.next_event().await.unwrap());
     first.done();
@@ -155,6 +157,39 @@ async fn an_event_that_comes_again_gets_the_same_verdict() {
     assert_eq!(third.verdicts(1).await, (vec![], vec![1]), "rejected stays rejected");
     fifth.done();
     assert_eq!(third.verdicts(1).await, (vec![2], vec![]));
+}
+
+#[tokio::test]
+async fn what_a_new_run_inherits_waits_for_its_subscriptions() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation) = connected(&broker).await;
+    conversation.deliver_awaited_again(&place_event(1)).await;
+    conversation.deliver_awaited_again(&topic_event("a.b", 2)).await;
+    conversation.deliver_awaited_again(&topic_event("a.b", 3)).await;
+    conversation.deliver(&place_event(4)).await;
+    conversation.acked_until(|acks| acks.last().is_some_and(|ack| ack.through_seq == 4)).await;
+    // The link is lost while they wait.
+    conversation.cut();
+    let mut again = broker.accept().await;
+    again.resume(6, 0, 0).await;
+    again.deliver_awaited_again(&place_event(1)).await;
+    again.deliver_awaited_again(&topic_event("a.b", 2)).await;
+    again.deliver_awaited_again(&topic_event("a.b", 3)).await;
+    let mut one = topic(&client, &mut again, "a.*").await;
+    let mut other = topic(&client, &mut again, "a.>").await;
+    again.deliver_awaited(&topic_event("a.b", 5)).await;
+    for lane_seq in [2, 3, 5] {
+        let event = guarded("an event", one.next_event()).await.unwrap();
+        assert_eq!(event.lane_seq(), lane_seq);
+        event.done();
+    }
+    assert_eq!(guarded("an event", other.next_event()).await.unwrap().lane_seq(), 5, "the first took the others");
+    assert_eq!(again.verdicts(3).await, (vec![2, 3], vec![4]));
+    let zone = ZoneSpec::new(1, "earth", Zone::new(0.0, 0.0, 100.0, 50.0).unwrap());
+    let (zones, _) = tokio::join!(client.subscribe_zones([zone]), again.grant_zones());
+    let mut zones = zones.unwrap();
+    assert_eq!((next(&mut zones).await.lane_seq(), next(&mut zones).await.lane_seq()), (1, 4));
+    assert_eq!(again.verdicts(1).await, (vec![1], vec![]));
 }
 
 #[tokio::test]

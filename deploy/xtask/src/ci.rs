@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::workspace::Workspace;
-use crate::{chaos, deny, process, sim, testing, tidy};
+use crate::{chaos, deny, fuzz, process, sim, testing, tidy};
 
 /// Run everything that must pass before a change is taken, and print a table of it.
 ///
@@ -36,7 +36,9 @@ enum Step {
     Sim,
     /// Are the dependencies permitted?
     Deny,
-    /// Do the delivery promises hold while brokers and clients are killed and cut off, for 20 seconds?
+    /// Does a minute of fuzzing find nothing?
+    Fuzz,
+    /// Do real processes that are killed and stopped keep the promises?
     Chaos,
 }
 
@@ -85,6 +87,7 @@ fn perform(workspace: &Workspace, step: Step) -> Result<()> {
         Step::Test => testing::run(workspace, &testing::Options::everything()),
         Step::Sim => sim::run(workspace, &sim::Options::short()),
         Step::Deny => deny::run(workspace),
+        Step::Fuzz => fuzz::run(workspace, &fuzz::Options::smoke()),
         Step::Chaos => chaos::run(workspace, &chaos::Options::smoke()),
     }
 }
@@ -120,6 +123,7 @@ fn name(step: Step) -> &'static str {
         Step::Test => "test",
         Step::Sim => "sim",
         Step::Deny => "deny",
+        Step::Fuzz => "fuzz",
         Step::Chaos => "chaos",
     }
 }

@@ -4,14 +4,13 @@
 //! in a repository that not every machine can reach; where it cannot be, that is said aloud, and the floors for
 //! advisories known when `.deny.toml` was last edited stand in.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::process;
 use crate::workspace::Workspace;
+use crate::{process, tool};
 
 /// The cargo-deny that the configuration is written for.
 const VERSION: &str = "0.20.2";
@@ -19,13 +18,9 @@ const VERSION: &str = "0.20.2";
 /// The rules, relative to the top level.
 const RULES: &str = ".deny.toml";
 
-/// As published, the tool is built for speed with one thread; it runs for seconds, so build it quickly instead.
-const QUICK_BUILD: [&str; 3] =
-    ["profile.release.lto=\"off\"", "profile.release.opt-level=0", "profile.release.codegen-units=16"];
-
 /// Runs all checks; an error where any rule is broken.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
-    let tool = installed(workspace)?;
+    let tool = tool::installed(workspace, "cargo-deny", VERSION)?;
     // A wrapper is who may name a crate, not who does.
     let checks = ["check", "--allow", "unused-wrapper", "bans", "licenses", "sources"];
     process::run(cargo_deny(workspace, &tool).args(checks)).with_context(|| format!("a rule of {RULES} is broken"))?;
@@ -61,37 +56,11 @@ fn cargo_deny(workspace: &Workspace, tool: &Path) -> Command {
     command
 }
 
-/// The tool in exactly the version above: from the search path where it is there, else built once into the cache.
-fn installed(workspace: &Workspace) -> Result<PathBuf> {
-    let tools = workspace.cache().join("tools");
-    let built = tools.join("bin").join(if cfg!(windows) { "cargo-deny.exe" } else { "cargo-deny" });
-    for candidate in [PathBuf::from("cargo-deny"), built.clone()] {
-        if process::captured(Command::new(&candidate).arg("--version")).is_ok_and(|answer| is_wanted(&answer)) {
-            return Ok(candidate);
-        }
-    }
-    println!("building cargo-deny {VERSION}, once; this takes some minutes");
-    let build = workspace.cache().join("tools-build");
-    let mut install = workspace.cargo();
-    install.args(["install", "--locked", "--force", "--root"]).arg(&tools).arg("--target-dir").arg(&build);
-    for setting in QUICK_BUILD {
-        install.args(["--config", setting]);
-    }
-    process::run(install.arg(format!("cargo-deny@{VERSION}"))).context("cargo-deny could not be built")?;
-    // Half a gigabyte that nobody needs again; that it stays would be no fault.
-    let _ = fs::remove_dir_all(build);
-    Ok(built)
-}
-
-fn is_wanted(answer: &str) -> bool {
-    answer.trim().strip_prefix("cargo-deny ") == Some(VERSION)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::{RULES, advisories_not_checked, is_wanted};
+    use super::{RULES, advisories_not_checked};
     use crate::workspace::Workspace;
 
     fn banned() -> Vec<String> {
@@ -121,13 +90,6 @@ mod tests {
         for ban in asked {
             assert!(banned.iter().any(|known| known == ban), "{RULES} lost its ban of {ban}");
         }
-    }
-
-    #[test]
-    fn only_the_pinned_version_will_do() {
-        assert!(is_wanted("cargo-deny 0.20.2\n"));
-        assert!(!is_wanted("cargo-deny 0.20.20\n"));
-        assert!(!is_wanted("cargo-deny 0.19.0\n"));
     }
 
     #[test]

@@ -10,11 +10,13 @@
 mod chaos;
 mod ci;
 mod deny;
+mod fuzz;
 mod process;
 mod python;
 mod sim;
 mod testing;
 mod tidy;
+mod tool;
 mod workspace;
 
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ enum Command {
     /// Runs cargo-deny with the rules of `.deny.toml`, and builds it first where it is not there: once, some minutes.
     /// Says so aloud where the database of published advisories cannot be reached.
     Deny,
+    Fuzz(fuzz::Options),
     Sim(sim::Options),
     Chaos(chaos::Options),
     Ci(ci::Options),
@@ -67,6 +70,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Test(options) => testing::run(&workspace, &options),
         Command::Tidy => tidy::run(&workspace),
         Command::Deny => deny::run(&workspace),
+        Command::Fuzz(options) => fuzz::run(&workspace, &options),
         Command::Sim(options) => sim::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),

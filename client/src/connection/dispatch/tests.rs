@@ -15,18 +15,24 @@ use crate::{
 const BOUNDS: MailboxBounds = MailboxBounds { items_max: 1000, bytes_max: 1 << 20 };
 
 fn dispatcher() -> Dispatcher {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let _guard = runtime.enter();
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
-    let tls = TlsConfig::from_ca_pem(certificate.as_bytes()).unwrap();
-    let config = ClientConfig::new("c").address("127.0.0.1:1").tls(tls).incarnation(1);
-    let shared = Arc::new(Shared::new(&config.validate(1).unwrap()));
+    let dispatcher = new_dispatcher();
+    let shared = &dispatcher.shared;
     shared.routes.set_zones(Some(Arc::new(Mailbox::new(BOUNDS))));
     for (id, pattern) in [(1, "a.*"), (2, ">")] {
         let (pattern, mailbox) = (TopicPattern::new(pattern).unwrap(), Arc::new(Mailbox::new(BOUNDS)));
         shared.routes.add_topic(TopicRoute { id, pattern, queue_group: None, mailbox }).unwrap();
     }
-    Dispatcher::new(shared)
+    dispatcher
+}
+
+/// Of a client that has subscribed to nothing.
+fn new_dispatcher() -> Dispatcher {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _guard = runtime.enter();
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+    let tls = TlsConfig::from_ca_pem(certificate.as_bytes()).unwrap();
+    let config = ClientConfig::new("c").address("127.0.0.1:1").tls(tls).incarnation(1);
+    Dispatcher::new(Arc::new(Shared::new(&config.validate(1).unwrap())))
 }
 
 /// Three events, on a place and on topics, with a gap between them; other ones in each round.
@@ -105,4 +111,35 @@ fn mutated_streams_are_read_or_refused() {
         }
         dispatcher.touched.clear();
     });
+}
+
+#[test]
+fn what_nobody_subscribes_to_in_time_is_given_up() {
+    let mut dispatcher = new_dispatcher();
+    dispatcher.begin_session(Beginning::First);
+    let event = wire::Event {
+        target: Some(wire::event::Target::Topic("a.b".into())),
+        lane_seq: 1,
+        payload: vec![0; 16 << 20].into(),
+        ..Default::default()
+    };
+    let mut bytes = BytesMut::new();
+    for (seq, length) in [(1, 0), (2, 100), (3, 16 << 20)] {
+        let event = wire::Event { lane_seq: seq, payload: vec![0; length].into(), ..event.clone() };
+        let flags = DeliverFlags { resent: true, await_processing: true };
+        encode_deliver(seq, flags, &prost::Message::encode_to_vec(&event), &mut bytes);
+    }
+    let mut cutter = FrameCutter::new(u32::MAX);
+    dispatcher.take(&mut cutter, &mut [bytes.freeze()]).unwrap();
+    let rejected = |dispatcher: &Dispatcher| match dispatcher.shared.intake.due() {
+        crate::intake::Due::Now(ack) => ack.rejected,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(rejected(&dispatcher), [3], "there is no room for that one");
+    let deadline = dispatcher.overdue_at().unwrap();
+    dispatcher.give_up(deadline - std::time::Duration::from_millis(1));
+    assert!(dispatcher.holds());
+    dispatcher.give_up(deadline);
+    assert_eq!((dispatcher.holds(), rejected(&dispatcher)), (false, vec![1, 2]));
+    assert_eq!(dispatcher.shared.counters.unclaimed.load(Relaxed), 3);
 }

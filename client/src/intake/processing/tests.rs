@@ -14,6 +14,8 @@ enum Step {
     New(u32),
     /// One that did comes again.
     Again(prop::sample::Index),
+    /// One that is under way is for so many further subscriptions.
+    More(prop::sample::Index, u32),
     /// A subscription is done with an event, or rejects it.
     Finish(prop::sample::Index, bool),
     Session,
@@ -23,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..4_u32).prop_map(Step::New),
         3 => any::<prop::sample::Index>().prop_map(Step::Again),
+        1 => (any::<prop::sample::Index>(), 1..3_u32).prop_map(|(which, parts)| Step::More(which, parts)),
         6 => (any::<prop::sample::Index>(), any::<bool>()).prop_map(|(which, rejects)| Step::Finish(which, rejects)),
         1 => Just(Step::Session),
     ]
@@ -41,6 +44,11 @@ struct Model {
 }
 
 impl Model {
+    /// The events that are under way.
+    fn open(&self) -> Vec<u64> {
+        self.events.iter().filter(|(_, parts)| parts.contains(&None)).map(|(event, _)| *event).collect()
+    }
+
     fn verdict(&self, event: u64) -> Option<Verdict> {
         let parts = &self.events[&event];
         let done = parts.iter().all(Option::is_some);
@@ -79,10 +87,16 @@ proptest! {
                         model.asked.insert(event, model.last_seq);
                     }
                 }
+                Step::More(which, parts) => {
+                    let events = model.open();
+                    if !events.is_empty() {
+                        let event = *which.get(&events);
+                        processing.begin_more(id(event), parts);
+                        model.events.get_mut(&event).unwrap().extend(vec![None; parts as usize]);
+                    }
+                }
                 Step::Finish(which, rejects) => {
-                    let open = |parts: &Parts| parts.contains(&None);
-                    let events = model.events.iter().filter(|(_, parts)| open(parts)).map(|(event, _)| *event);
-                    let events = events.collect::<Vec<_>>();
+                    let events = model.open();
                     if events.is_empty() {
                         continue;
                     }
@@ -101,8 +115,7 @@ proptest! {
                 Step::Again(_) => {}
             }
         }
-        let open = model.events.values().filter(|parts| parts.contains(&None)).count();
-        prop_assert_eq!(processing.under_way.len(), open, "nothing else is kept");
+        prop_assert_eq!(processing.under_way.len(), model.open().len(), "nothing else is kept");
     }
 }
 
