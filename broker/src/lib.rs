@@ -31,6 +31,6 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
-pub use local::{LocalBroker, LocalGround};
+pub use local::{LocalBroker, LocalGround, LocalWorker};
 pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
 pub use zonecast_core::{OutboxLimits, Rights};

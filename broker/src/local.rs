@@ -1,24 +1,17 @@
 //! A broker within its caller's runtime: no thread, no socket, no clock and no randomness of its own.
 
-use std::{fmt, io, num::NonZeroUsize, rc::Rc, sync::Arc, time::Duration};
+use std::{fmt, io, num::NonZeroUsize, rc::Rc, sync::Arc};
 
 use quinn::{AsyncUdpSocket, Runtime};
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, spawn_local},
-    time::timeout,
-};
-use tracing::{error, info, warn};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     BrokerConfig, BrokerError, EndpointError, WORKERS_MAX,
     broker::shared,
     endpoint::EndpointSetup,
+    mail::Mail,
     worker::{Phase, Shared, Worker, run},
 };
-
-/// How long workers may take to close what is left once the grace is over.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a [`LocalBroker`] stands on instead of the system's sockets, clock and randomness.
 #[derive(Debug)]
@@ -26,7 +19,7 @@ pub struct LocalGround {
     /// One socket per worker, all of the same address. Whoever implements them spreads packets over them by the
     /// sender's address, as `SO_REUSEPORT` does.
     pub sockets: Vec<Arc<dyn AsyncUdpSocket>>,
-    /// Timers and background tasks of QUIC. Its `spawn` is called within the broker's `LocalSet`.
+    /// Timers and background tasks of QUIC. Its `spawn` is called within a worker's `LocalSet`.
     pub runtime: Arc<dyn Runtime>,
     /// The seed of QUIC's random numbers, varied by the worker's number.
     pub rng_seed: [u8; 32],
@@ -34,45 +27,62 @@ pub struct LocalGround {
     pub first_session: u64,
 }
 
-/// A broker whose workers are tasks of the caller's `LocalSet`, for simulations and for embedding.
+/// A broker whose workers are futures that the caller runs, for simulations and for embedding.
 ///
 /// The same code serves as in [`Broker`](crate::Broker), without its threads, sockets and admin HTTP. On a paused clock,
 /// and with a ground that depends on nothing but its seed, the broker does so too.
 ///
-/// Dropping it stops it at once; [`LocalBroker::shutdown`] stops it in good order. To see what a killed process leaves
-/// behind, take its sockets off the network and drop the `LocalSet`: then nobody is told.
+/// Dropping it stops it at once, with a last packet to each client; [`drain`](Self::drain) stops it in good order. To
+/// see what a killed process leaves behind, take its sockets off the network and drop the `LocalSet`s of its workers:
+/// then nobody is told.
 pub struct LocalBroker {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
-    workers: Vec<JoinHandle<()>>,
+}
+
+/// One worker of a [`LocalBroker`], to be [run](Self::run).
+#[must_use = "run it; until then it serves nobody, and the other workers wait for it"]
+pub struct LocalWorker {
+    index: u16,
+    shared: Arc<Shared>,
+    setup: EndpointSetup,
+    socket: Arc<dyn AsyncUdpSocket>,
+    runtime: Arc<dyn Runtime>,
+    rng_seed: [u8; 32],
+    mailbox: mpsc::Receiver<Mail>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl LocalBroker {
-    /// Starts one worker per socket. Must be called within a `LocalSet`. What `config` says of the number of workers and
-    /// of admin HTTP is not used, and its address only named in errors.
+    /// A broker with one worker per socket. What `config` says of the number of workers, the grace of a shutdown and
+    /// admin HTTP is not used, and its address only named in errors.
     ///
     /// # Errors
-    /// There are no sockets or too many, TLS cannot be set up, or an endpoint cannot be made.
-    pub fn start(mut config: BrokerConfig, ground: LocalGround) -> Result<Self, BrokerError> {
-        let address = config.listen;
-        let cannot_open = |source: io::Error| EndpointError::Open { address, source };
-        let workers = ground.sockets.len();
-        if workers > WORKERS_MAX {
-            return Err(BrokerError::TooManyWorkers { workers });
+    /// There are no sockets or too many, or TLS cannot be set up.
+    pub fn new(mut config: BrokerConfig, ground: LocalGround) -> Result<(Self, Vec<LocalWorker>), BrokerError> {
+        let LocalGround { sockets, runtime, rng_seed, first_session } = ground;
+        if sockets.len() > WORKERS_MAX {
+            return Err(BrokerError::TooManyWorkers { workers: sockets.len() });
         }
-        let none = || cannot_open(io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"));
-        config.workers = NonZeroUsize::new(workers).ok_or_else(none)?;
-        let (shared, mailboxes) = shared(config, workers, ground.first_session)?;
+        config.workers = NonZeroUsize::new(sockets.len()).ok_or_else(|| EndpointError::Open {
+            address: config.listen,
+            source: io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"),
+        })?;
+        let (shared, mailboxes) = shared(config, sockets.len(), first_session)?;
         let setup = EndpointSetup::new(&shared.config, &shared.serving);
         let (phase, watched) = watch::channel(Phase::Serving);
-        let mut workers = Vec::with_capacity(workers);
-        for (index, (socket, mailbox)) in (0_u16..).zip(ground.sockets.into_iter().zip(mailboxes)) {
-            let seed = varied(ground.rng_seed, index);
-            let endpoint = setup.clone().open_on(socket, Arc::clone(&ground.runtime), seed).map_err(cannot_open)?;
-            let worker = Rc::new(Worker::new(index, Arc::clone(&shared)));
-            workers.push(spawn_local(run(worker, endpoint, mailbox, watched.clone())));
-        }
-        Ok(Self { shared, phase, workers })
+        let worker = |(index, (socket, mailbox))| LocalWorker {
+            index,
+            shared: Arc::clone(&shared),
+            setup: setup.clone(),
+            socket,
+            runtime: Arc::clone(&runtime),
+            rng_seed: varied(rng_seed, index),
+            mailbox,
+            phase: watched.clone(),
+        };
+        let workers = (0..).zip(sockets.into_iter().zip(mailboxes)).map(worker).collect();
+        Ok((Self { shared, phase }, workers))
     }
 
     /// Connections that are in now, with or without a session.
@@ -81,32 +91,38 @@ impl LocalBroker {
         self.shared.admission.connections()
     }
 
-    /// Stops in good order, as [`Broker::shutdown`](crate::Broker::shutdown) does.
-    pub async fn shutdown(mut self) {
+    /// Asks for the end in good order, as [`Broker::shutdown`](crate::Broker::shutdown) does: clients are told, and
+    /// what waits for them is sent. The workers end when all is done, however long it takes; the caller knows when to
+    /// wait no longer.
+    pub fn drain(&self) {
         self.phase.send_replace(Phase::Draining);
-        if timeout(self.shared.config.shutdown_grace, self.workers_ended()).await.is_err() {
-            warn!("clients were still there at the end of the grace; they are cut off");
-            self.phase.send_replace(Phase::Stopped);
-        }
-        match timeout(STOP_TIMEOUT, self.workers_ended()).await {
-            Ok(()) => info!("broker has stopped"),
-            Err(_) => error!("a worker does not stop"),
-        }
     }
+}
 
-    async fn workers_ended(&mut self) {
-        while let Some(worker) = self.workers.last_mut() {
-            if worker.await.is_err() {
-                error!("a worker had panicked");
-            }
-            self.workers.pop();
-        }
+impl LocalWorker {
+    /// Serves until the broker's end. Must be polled within a `LocalSet`, where its tasks run: one of its own, or one
+    /// that it shares with other workers.
+    ///
+    /// # Errors
+    /// The socket has no address.
+    pub async fn run(self) -> Result<(), BrokerError> {
+        let address = self.shared.config.listen;
+        let opened = self.setup.open_on(self.socket, self.runtime, self.rng_seed);
+        let endpoint = opened.map_err(|source| EndpointError::Open { address, source })?;
+        run(Rc::new(Worker::new(self.index, self.shared)), endpoint, self.mailbox, self.phase).await;
+        Ok(())
     }
 }
 
 impl fmt::Debug for LocalBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalBroker").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LocalWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalWorker").field("index", &self.index).finish_non_exhaustive()
     }
 }
 

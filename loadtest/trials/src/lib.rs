@@ -13,4 +13,4 @@ mod trial;
 pub use observer::*;
 pub use plan::{ClientPlan, Place, Plan, PublisherPlan, Trouble, TroubleKind};
 pub use report::Report;
-pub use trial::{HEALED_WITHIN, Identity, Outcome, TROUBLES, Teller, TroubleCounts, perform};
+pub use trial::{HEALED_WITHIN, Identity, Outcome, SLOW_CONSUMERS, TROUBLES, Teller, TroubleCounts, perform};

@@ -53,6 +53,8 @@ pub struct PacketCounts {
     pub reordered: u64,
     /// Delivered with a bit flipped.
     pub bits_flipped: u64,
+    /// Lost because a link was too narrow for them.
+    pub too_long: u64,
     /// Stopped by a partition in both directions.
     pub partitioned: u64,
     /// Stopped by a partition in one direction.
@@ -72,6 +74,7 @@ impl AddAssign for PacketCounts {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.bits_flipped += other.bits_flipped;
+        self.too_long += other.too_long;
         self.partitioned += other.partitioned;
         self.partitioned_one_way += other.partitioned_one_way;
         self.held += other.held;
@@ -265,7 +268,7 @@ impl State {
             return;
         }
         let packet = Packet { from, to, ecn, bytes: bytes.into() };
-        match self.faults.fate(&mut self.random, &mut self.counts, (from_host, to_host)) {
+        match self.faults.fate(&mut self.random, &mut self.counts, (from_host, to_host), bytes.len()) {
             Fate::Lost => {}
             Fate::Held(fault) => self.faults.hold(fault, packet),
             Fate::Arrives { after, bent } => {

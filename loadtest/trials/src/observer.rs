@@ -46,6 +46,8 @@ struct Event {
     aim: Aim,
     class: Class,
     level: Level,
+    /// Whether the publisher's own session is left out.
+    excludes_self: bool,
     published: Step,
     answer: Option<Answered>,
     deliveries: Vec<Delivery>,
@@ -74,6 +76,7 @@ struct EarRecord {
     /// The highest number of a reliable event, for each publisher and lane.
     highest: BTreeMap<(Run, u8), u64>,
     notices: Vec<Step>,
+    ended: bool,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +130,19 @@ impl Observer {
     pub fn broker_killed(&mut self, broker: BrokerNumber) {
         let step = self.step();
         self.holdings.broker_killed(broker, step);
+    }
+
+    /// A broker is shutting down.
+    pub fn broker_stopping(&mut self, broker: BrokerNumber) {
+        let step = self.step();
+        self.holdings.broker_stopping(broker, step);
+    }
+
+    /// A subscription is about to be dropped. What it does not get any more is held against nobody.
+    pub fn ear_ended(&mut self, ear: Ear) {
+        let step = self.step();
+        self.ears.entry(ear).or_default().ended = true;
+        self.holdings.ear_ended(ear, step);
     }
 
     /// A subscription's application was told that this is in force from now on. `number` names it within the ear.
@@ -187,11 +203,31 @@ impl Observer {
     pub fn published(&mut self, name: Name, aim: Aim, class: Class, level: Level) {
         let published = self.step();
         self.findings.published += 1;
-        let event =
-            Event { aim, class, level, published, answer: None, deliveries: Vec::new(), processed: BTreeMap::new() };
+        let event = Event {
+            aim,
+            class,
+            level,
+            excludes_self: false,
+            published,
+            answer: None,
+            deliveries: Vec::new(),
+            processed: BTreeMap::new(),
+        };
         if self.events.insert(name, event).is_some() {
             self.violation(ViolationKind::Phantom, format!("the name {name} was given twice"));
         }
+    }
+
+    /// That event is not for its publisher's own session.
+    pub fn excludes_self(&mut self, name: Name) {
+        if let Some(event) = self.events.get_mut(&name) {
+            event.excludes_self = true;
+        }
+    }
+
+    /// Something that should have ended has not.
+    pub fn stuck(&mut self, what: String) {
+        self.violation(ViolationKind::Stuck, what);
     }
 
     /// A publisher was answered.

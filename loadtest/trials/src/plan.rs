@@ -42,6 +42,8 @@ pub struct Plan {
     pub slow_consumer_timeout: Duration,
     /// Whether queues are so short that they fill.
     pub short_queues: bool,
+    /// How often a broker's thread does not get its turn at once.
+    pub hesitation: f64,
 }
 
 /// One client, over all its runs.
@@ -55,6 +57,8 @@ pub struct ClientPlan {
     pub moves_zones: bool,
     /// Its topic patterns.
     pub patterns: Vec<&'static str>,
+    /// Whether it drops a subscription now and then, and subscribes again.
+    pub churns: bool,
     /// Whether it shares `work.*` with others of the same group.
     pub shares_work: bool,
     /// Whether its application acknowledges by itself.
@@ -100,6 +104,8 @@ pub enum TroubleKind {
     Reordering(Place, f64),
     /// Bits flip.
     BitFlips(Place, f64),
+    /// Packets longer than this are lost.
+    NarrowLinks(Place, usize),
     /// A host is cut off.
     Partition(Place),
     /// Nothing leaves a host, though it hears.
@@ -116,8 +122,12 @@ pub enum TroubleKind {
     ReconnectStorm,
     /// A broker is killed, and started again at the end.
     BrokerKill(u16),
+    /// A broker is shut down in good order, and started again at the end.
+    BrokerShutdown(u16),
     /// A client is killed, and started again at the end.
     ClientKill(u16),
+    /// A second process of a client is started while the first one lives.
+    ClientTwin(u16),
     /// A client leaves in good order, and comes again at the end.
     ClientLeaves(u16),
     /// Two clients hand a zone to and fro.
@@ -138,7 +148,7 @@ pub enum Place {
 }
 
 /// How many kinds of trouble there are.
-const KINDS: u64 = 16;
+const KINDS: u64 = 19;
 
 impl Plan {
     /// Draws a plan.
@@ -146,7 +156,7 @@ impl Plan {
     pub fn draw(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let rng = &mut rng;
-        let brokers: Vec<usize> = (0..rng.u64(1..=2)).map(|_| rng.usize(1..=2)).collect();
+        let brokers: Vec<usize> = (0..rng.u64(1..=2)).map(|_| rng.usize(1..=3)).collect();
         let busy = rng.u64(..4) == 0;
         let clients: Vec<_> = (0..rng.u64(3..=8)).map(|_| ClientPlan::draw(rng, brokers.len(), busy)).collect();
         let calm = millis(rng, CALM_MS);
@@ -167,6 +177,7 @@ impl Plan {
             resume_window: millis(rng, 1_000..20_000),
             slow_consumer_timeout: millis(rng, 1_500..6_000),
             short_queues: rng.u64(..3) == 0,
+            hesitation: [0.0, 0.001, 0.01, 0.1][rng.usize(..4)],
         }
     }
 }
@@ -187,6 +198,7 @@ impl ClientPlan {
             zones,
             moves_zones: rng.u64(..3) == 0,
             patterns,
+            churns: rng.u64(..4) == 0,
             shares_work: rng.u64(..3) == 0,
             explicit: rng.bool(),
             takes_at_most: Duration::from_micros(rng.u64(0..=30_000) * rng.u64(0..=1)),
@@ -252,6 +264,9 @@ impl TroubleKind {
             11 => Self::BrokerKill(broker),
             12 => Self::ClientKill(client),
             13 => Self::ClientLeaves(client),
+            15 => Self::BrokerShutdown(broker),
+            16 => Self::ClientTwin(client),
+            17 => Self::NarrowLinks(place, rng.usize(1_200..1_452)),
             14 => Self::HandOverStorm(client, (client + rng.u16(1..hosts.clients)) % hosts.clients),
             _ => Self::FrozenReader(client),
         }

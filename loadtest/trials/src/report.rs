@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use crate::{Findings, Outcome, TROUBLES, ViolationKind, network::PacketCounts};
+use crate::{Findings, Outcome, SLOW_CONSUMERS, TROUBLES, ViolationKind, network::PacketCounts};
 
 /// Failed seeds that are named in a report.
 const FAILURES_NAMED_MAX: usize = 20;
@@ -52,6 +52,7 @@ impl Report {
             ("packets_partitioned", packets.partitioned),
             ("packets_partitioned_one_way", packets.partitioned_one_way),
             ("packets_held", packets.held),
+            ("packets_too_long", packets.too_long),
         ]);
         faults
     }
@@ -96,6 +97,7 @@ impl Report {
             "phantoms": count(ViolationKind::Phantom),
             "gaps_shown": self.sums.gaps_shown,
             "interruptions_shown": self.sums.interruptions_shown,
+            "slow_consumers_ended": self.troubles.get(SLOW_CONSUMERS).copied().unwrap_or(0),
             "resumed": self.sums.resumed,
             "routed_due": self.sums.routed_due,
             "routed_loss_on_crash": self.sums.routed_lost_on_crash as f64 / due,

@@ -9,6 +9,7 @@ mod chaos;
 mod client_host;
 mod hand_over;
 mod identity;
+mod process;
 mod publishing;
 mod stage;
 
@@ -28,6 +29,9 @@ pub const HEALED_WITHIN: Duration = Duration::from_secs(40);
 /// When nothing was delivered for so long, nothing more is under way: longer than QUIC's longest wait before it sends
 /// again what a lost packet held.
 const QUIET: Duration = Duration::from_secs(4);
+
+/// Under this name, beside the troubles, it is counted how many sessions were ended because they read too slowly.
+pub const SLOW_CONSUMERS: &str = "slow_consumers_ended";
 
 /// What came of a run.
 #[derive(Debug, Clone)]
@@ -84,6 +88,7 @@ async fn play(plan: Plan, identity: Identity, teller: Option<Teller>) -> Outcome
     settle(&stage).await;
     publishing::probe(&stage).await;
     settle(&stage).await;
+    stage.accuse_untold();
     let (packets, hash) = (stage.network.counts(), stage.network.hash());
     let troubles = stage.troubles.borrow().clone();
     let virtual_time = stage.began.elapsed();

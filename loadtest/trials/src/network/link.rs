@@ -26,6 +26,8 @@ pub enum Fault {
     Reordering(f64, Duration),
     /// This share of packets arrives with one bit flipped.
     BitFlips(f64),
+    /// Packets longer than so many bytes are lost.
+    Narrow(usize),
     /// Nothing arrives, in either direction.
     Partition,
     /// Nothing arrives, in one direction.
@@ -112,7 +114,13 @@ impl Faults {
     }
 
     /// Decides what becomes of a packet, and counts it.
-    pub(super) fn fate(&self, random: &mut fastrand::Rng, counts: &mut PacketCounts, link: (Host, Host)) -> Fate {
+    pub(super) fn fate(
+        &self,
+        random: &mut fastrand::Rng,
+        counts: &mut PacketCounts,
+        link: (Host, Host),
+        length: usize,
+    ) -> Fate {
         let mut after = self.site_latency(link.0) + self.site_latency(link.1);
         let (mut again_after, mut bent) = (None, false);
         for (id, active) in self.active.iter().filter(|(_, active)| active.scope.covers(link)) {
@@ -135,6 +143,12 @@ impl Faults {
                     }
                 }
                 Fault::BitFlips(share) => bent |= random.f64() < share,
+                Fault::Narrow(length_max) => {
+                    if length > length_max {
+                        counts.too_long += 1;
+                        return Fate::Lost;
+                    }
+                }
                 Fault::Partition => {
                     counts.partitioned += 1;
                     return Fate::Lost;

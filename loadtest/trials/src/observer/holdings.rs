@@ -90,6 +90,15 @@ impl Holdings {
         self.close_where(step, |holding| holding.ears.iter().any(|ear| ear.run == run));
     }
 
+    pub(super) fn ear_ended(&mut self, ear: Ear, step: Step) {
+        self.wanted.retain(|(of, _, _)| *of != ear);
+        self.close_where(step, |holding| holding.ears.contains(&ear));
+    }
+
+    pub(super) fn broker_stopping(&mut self, broker: BrokerNumber, step: Step) {
+        self.close_where(step, |holding| holding.broker == broker);
+    }
+
     pub(super) fn broker_killed(&mut self, broker: BrokerNumber, step: Step) {
         for holding in self.all.iter_mut().filter(|holding| holding.broker == broker) {
             holding.close(step);

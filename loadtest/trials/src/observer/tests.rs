@@ -228,6 +228,23 @@ fn a_state_value_may_be_replaced_by_a_newer_one() {
 }
 
 #[test]
+fn nobody_is_owed_what_is_not_for_him() {
+    let mut observer = listening();
+    let own = Ear { run: PUBLISHER, subscription: 0 };
+    observer.in_force(own, 1, Want::Topics("t.a".into()));
+    publish(&mut observer, 1, Level::Routed);
+    observer.excludes_self(name(1));
+    observer.delivered(EAR, name(1), false);
+    acked(&mut observer, 1);
+    // And who drops a subscription does not get what still waits in it.
+    publish(&mut observer, 2, Level::Routed);
+    observer.excludes_self(name(2));
+    acked(&mut observer, 2);
+    observer.ear_ended(EAR);
+    assert_eq!(only(observer), None);
+}
+
+#[test]
 fn what_is_never_finished_is_found() {
     let mut observer = listening();
     publish(&mut observer, 1, Level::Processed);

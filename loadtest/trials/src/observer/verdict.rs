@@ -158,6 +158,7 @@ impl Observer {
             .iter()
             .filter(|holding| holding.broker == broker && holding.covers(event.published, answered.at))
             .filter(|holding| holding.want.matches(&event.aim))
+            .filter(|holding| !(event.excludes_self && holding.ears.iter().any(|ear| ear.run == name.publisher)))
             .cloned()
             .collect();
         for holding in &holdings {
@@ -186,10 +187,7 @@ impl Observer {
     /// Who heard it must have processed it before the acknowledgement, unless its session was lost on the way.
     fn judge_processed(&mut self, name: Name, event: &Event, answered: &Answered, holding: &Holding) {
         let in_time = |ear: &Ear| event.processed.get(&ear.run.client).is_some_and(|at| *at < answered.at);
-        let is_excused = |ear: &Ear| {
-            let ended = self.runs.get(&ear.run).is_some_and(|record| record.ended);
-            ended || self.notice_between(*ear, event.published, Step::MAX)
-        };
+        let is_excused = |ear: &Ear| self.has_ended(*ear) || self.notice_between(*ear, event.published, Step::MAX);
         if !holding.ears.iter().any(|ear| in_time(ear) || is_excused(ear)) {
             let what = format!("{name} was acknowledged as processed before {} had done so", ears(holding));
             self.violation(ViolationKind::AckedLost, what);
@@ -210,8 +208,9 @@ impl Observer {
         if event.deliveries.iter().any(|delivery| holding.ears.contains(&delivery.ear)) {
             return Due::Heard;
         }
-        let ended = |ear: &Ear| self.runs.get(&ear.run).is_some_and(|record| record.ended);
-        if holding.ears.iter().any(ended) || holding.ears.iter().any(|ear| newer_value(events, name, event, *ear)) {
+        if holding.ears.iter().any(|ear| self.has_ended(*ear))
+            || holding.ears.iter().any(|ear| newer_value(events, name, event, *ear))
+        {
             return Due::Moot;
         }
         let shown = holding.ears.iter().any(|ear| {
@@ -223,6 +222,11 @@ impl Observer {
             (true, false) => Due::LostWithNotice,
             (false, _) => Due::LostInSilence,
         }
+    }
+
+    fn has_ended(&self, ear: Ear) -> bool {
+        let run_ended = self.runs.get(&ear.run).is_some_and(|record| record.ended);
+        run_ended || self.ears.get(&ear).is_some_and(|record| record.ended)
     }
 
     fn notice_between(&self, ear: Ear, from: Step, to: Step) -> bool {

@@ -4,11 +4,11 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use zonecast_client::{
-    Client, ClientConfig, ConnectionState, Event, TopicItem, TopicSubscription, Zone, ZoneItem, ZoneSpec,
-    ZoneSubscription,
+    Client, ClientConfig, ConnectionState, ErrorCode, Event, LinkError, TopicItem, TopicSubscription, Zone, ZoneItem,
+    ZoneSpec, ZoneSubscription,
 };
 
-use super::{broker_host::BrokerHost, client_host::Present, publishing, stage::Stage};
+use super::{SLOW_CONSUMERS, broker_host::BrokerHost, client_host::Present, publishing, stage::Stage};
 use crate::{
     Ear, Name, Notice, Run, Want,
     plan::{ClientPlan, point},
@@ -21,6 +21,8 @@ pub(super) const PROBE: &str = "probe";
 /// The topic of work that is shared in a group.
 pub(super) const WORK: &str = "work.item";
 
+/// Subscriptions that are dropped and made anew are numbered from here.
+const FIRST_CHURNED: u16 = 200;
 /// An explicit application rejects one event of so many.
 const REJECTED_ONE_IN: u64 = 400;
 /// The pauses between two attempts to connect for the first time.
@@ -40,13 +42,7 @@ pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfi
     stage.sources.borrow_mut().insert(client.source(), run);
     let mut tasks = JoinSet::new();
     tasks.spawn_local(watch(Rc::clone(&stage), client.clone(), run));
-    let reader = |ear| Reader {
-        stage: Rc::clone(&stage),
-        ear,
-        plan: plan.clone(),
-        random: stage.random(ear_number(ear)),
-        working: JoinSet::new(),
-    };
+    let reader = |ear| Reader::new(&stage, ear, &plan);
     let ear = |subscription| Ear { run, subscription };
 
     let specs: Vec<ZoneSpec> = (1..).zip(&plan.zones).filter_map(|(id, corners)| zone(id, *corners)).collect();
@@ -70,7 +66,12 @@ pub(super) async fn live(stage: Rc<Stage>, plan: ClientPlan, config: ClientConfi
     for (number, publisher) in (0..).zip(&plan.publishers) {
         tasks.spawn_local(publishing::publish(Rc::clone(&stage), client.clone(), run, number, publisher.clone()));
     }
-    for (number, pattern) in (1..).zip(plan.patterns.iter().copied().chain([PROBE])) {
+    let mut patterns = plan.patterns.clone();
+    if plan.churns && !patterns.is_empty() {
+        let pattern = patterns.remove(0);
+        tasks.spawn_local(churn(Rc::clone(&stage), client.clone(), run, plan.clone(), pattern));
+    }
+    for (number, pattern) in (1..).zip(patterns.into_iter().chain([PROBE])) {
         match client.subscribe(pattern).await {
             Ok(topics) => {
                 let topics = if plan.explicit { topics.explicit() } else { topics };
@@ -109,6 +110,11 @@ async fn watch(stage: Rc<Stage>, client: Client, run: Run) {
     let mut state = Some(states.current());
     while let Some(now) = state {
         stage.say(|| format!("{run} {now:?}"));
+        if let ConnectionState::Disconnected { reason: LinkError::Ended { code, .. }, .. } = &now
+            && *code == ErrorCode::SlowConsumer as u32
+        {
+            stage.count(SLOW_CONSUMERS);
+        }
         let connected = match &now {
             ConnectionState::Connected { address, resumed, .. } => BrokerHost::at(*address).zip(Some(*resumed)),
             _ => None,
@@ -141,6 +147,33 @@ async fn move_zones(stage: Rc<Stage>, plan: ClientPlan, present: Present) {
     }
 }
 
+/// Subscribes to a pattern, drops it with all that waits in it, and begins again.
+async fn churn(stage: Rc<Stage>, client: Client, run: Run, plan: ClientPlan, pattern: &'static str) {
+    let mut random = stage.random(u64::from(run.client) << 40 | u64::from(run.incarnation) << 20 | 1 << 62);
+    for subscription in FIRST_CHURNED.. {
+        let ear = Ear { run, subscription };
+        let topics = match client.subscribe(pattern).await {
+            Ok(topics) if plan.explicit => topics.explicit(),
+            Ok(topics) => topics,
+            Err(error) => return stage.say(|| format!("{run} does not hear {pattern}: {error}")),
+        };
+        stage.observe(|observer| observer.in_force(ear, 0, Want::Topics(pattern.into())));
+        let mut reading = Box::pin(Reader::new(&stage, ear, &plan).read_topics(topics));
+        tokio::select! {
+            biased;
+            () = &mut reading => return,
+            () = sleep(Duration::from_millis(random.u64(300..5_000))) => {}
+        }
+        if !stage.publishing.get() {
+            return reading.await;
+        }
+        stage.say(|| format!("{ear} is dropped"));
+        stage.observe(|observer| observer.ear_ended(ear));
+        drop(reading);
+        sleep(Duration::from_millis(random.u64(..1_000))).await;
+    }
+}
+
 /// Reads one subscription.
 struct Reader {
     stage: Rc<Stage>,
@@ -152,6 +185,11 @@ struct Reader {
 }
 
 impl Reader {
+    fn new(stage: &Rc<Stage>, ear: Ear, plan: &ClientPlan) -> Self {
+        let random = stage.random(ear_number(ear));
+        Self { stage: Rc::clone(stage), ear, plan: plan.clone(), random, working: JoinSet::new() }
+    }
+
     async fn read_zones(
         mut self,
         mut zones: ZoneSubscription,

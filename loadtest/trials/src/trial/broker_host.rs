@@ -3,18 +3,19 @@
 use std::{
     cell::{Cell, RefCell},
     net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
-    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use quinn::AsyncUdpSocket;
-use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::timeout;
 use zonecast_broker::{BrokerConfig, ConnectionLimits, LocalBroker, LocalGround, OutboxLimits};
 
-use super::stage::Stage;
+use super::{
+    process::{Hesitation, Process},
+    stage::Stage,
+};
 use crate::{
     BrokerNumber,
     network::{Host, LocalRuntime, mixed, seed_bytes},
@@ -24,6 +25,8 @@ use crate::{
 const PORT: u16 = 4433;
 /// The longest time that a publish may wait to be processed. Shorter than everything has time to finish in.
 const PROCESSED_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a broker that shuts down may take.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// Sessions that one life of a broker may number.
 const SESSIONS_PER_START: u64 = 1 << 20;
 
@@ -32,37 +35,12 @@ pub(super) struct BrokerHost {
     number: u16,
     workers: usize,
     starts: Cell<u64>,
-    process: RefCell<Option<Process>>,
-    gate: Rc<Gate>,
+    running: RefCell<Option<Running>>,
 }
 
-struct Process {
-    task: JoinHandle<()>,
-}
-
-/// Whether a process may run at the moment.
-#[derive(Default)]
-struct Gate {
-    stopped: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
-}
-
-/// All tasks of a process. While the gate is shut none of them runs, whatever its clocks say.
-struct Gated {
-    tasks: LocalSet,
-    gate: Rc<Gate>,
-}
-
-impl Future for Gated {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.gate.stopped.get() {
-            *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        Pin::new(&mut self.tasks).poll(cx)
-    }
+struct Running {
+    broker: LocalBroker,
+    process: Process,
 }
 
 impl BrokerHost {
@@ -72,8 +50,7 @@ impl BrokerHost {
             number: u16::try_from(number).unwrap_or(u16::MAX),
             workers: stage.plan.brokers[number],
             starts: Cell::new(0),
-            process: RefCell::default(),
-            gate: Rc::default(),
+            running: RefCell::default(),
         }
     }
 
@@ -94,7 +71,7 @@ impl BrokerHost {
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.process.borrow().is_some()
+        self.running.borrow().is_some()
     }
 
     /// Starts the process, with the keys that it always had.
@@ -111,43 +88,54 @@ impl BrokerHost {
             rng_seed: seed_bytes(seed),
             first_session: starts * SESSIONS_PER_START,
         };
-        let config = config(&stage, address);
-        let tasks = LocalSet::new();
-        let on_stage = Rc::clone(&stage);
-        tasks.spawn_local(async move {
-            match LocalBroker::start(config, ground) {
-                Ok(_broker) => std::future::pending().await,
-                Err(error) => on_stage.say(|| format!("a broker cannot start: {error}")),
-            }
+        let (broker, workers) = match LocalBroker::new(config(&stage, address), ground) {
+            Ok(made) => made,
+            Err(error) => return stage.say(|| format!("b{} cannot start: {error}", self.number)),
+        };
+        let threads = (0..).zip(workers).map(|(index, worker)| {
+            let hesitation =
+                Hesitation { random: fastrand::Rng::with_seed(mixed(seed, index)), share: stage.plan.hesitation };
+            let main = async move { drop(worker.run().await) };
+            (main, hesitation)
         });
-        self.gate.stopped.set(false);
-        let task = spawn_local(Gated { tasks, gate: Rc::clone(&self.gate) });
-        *self.process.borrow_mut() = Some(Process { task });
+        *self.running.borrow_mut() = Some(Running { broker, process: Process::start(threads) });
         stage.say(|| format!("b{} starts, {} workers", self.number, self.workers));
     }
 
     /// Ends the process as `kill -9` does: nobody is told.
     pub(super) async fn kill(&self) {
         let Some(stage) = self.stage.upgrade() else { return };
-        let Some(process) = self.process.borrow_mut().take() else { return };
+        let Some(running) = self.running.take() else { return };
         stage.say(|| format!("b{} is killed", self.number));
         stage.network.cut_off(self.host());
         stage.observe(|observer| observer.broker_killed(BrokerNumber(self.number)));
-        process.task.abort();
-        // Its tasks are gone when this returns.
-        let _ = process.task.await;
+        running.process.kill().await;
+    }
+
+    /// Ends the process as SIGTERM does: clients are told, and what waits for them is sent, within a time.
+    pub(super) async fn shut_down(&self) {
+        let Some(stage) = self.stage.upgrade() else { return };
+        let Some(mut running) = self.running.take() else { return };
+        stage.say(|| format!("b{} is shutting down", self.number));
+        stage.observe(|observer| observer.broker_stopping(BrokerNumber(self.number)));
+        running.broker.drain();
+        let in_time = timeout(SHUTDOWN_GRACE, running.process.ended()).await.is_ok();
+        stage.say(|| format!("b{} has shut down{}", self.number, if in_time { "" } else { ", not all was done" }));
+        stage.network.cut_off(self.host());
+        running.process.kill().await;
     }
 
     /// Stops the process, as SIGSTOP does.
     pub(super) fn stop(&self) {
-        self.gate.stopped.set(true);
+        if let Some(running) = &*self.running.borrow() {
+            running.process.stop();
+        }
     }
 
     /// Lets the process go on.
     pub(super) fn go_on(&self) {
-        self.gate.stopped.set(false);
-        if let Some(waiting) = self.gate.waiting.take() {
-            waiting.wake();
+        if let Some(running) = &*self.running.borrow() {
+            running.process.go_on();
         }
     }
 }
@@ -165,6 +153,5 @@ fn config(stage: &Stage, address: SocketAddr) -> BrokerConfig {
             OutboxLimits { deliveries_max: 400, bytes_max: 1 << 20, deliveries_soft: 40, bytes_soft: 100 << 10 };
     }
     config.sessions.processed_timeout = PROCESSED_TIMEOUT;
-    config.shutdown_grace = Duration::from_secs(1);
     config
 }

@@ -14,14 +14,16 @@ use crate::{
 };
 
 /// The names of all troubles that are counted by themselves; those of single packets are counted by the network.
-pub const TROUBLES: [&str; 10] = [
+pub const TROUBLES: [&str; 12] = [
     "client_stalls",
     "broker_stalls",
     "rebinds",
     "reconnect_storms",
     "broker_kills",
+    "broker_shutdowns",
     "broker_restarts",
     "client_kills",
+    "client_twins",
     "client_leaves",
     "hand_overs",
     "frozen_readers",
@@ -55,6 +57,7 @@ async fn play(stage: &Rc<Stage>, number: u32, trouble: Trouble) {
             on_links(stage, Fault::Reordering(share, LATE_BY), place, trouble).await;
         }
         TroubleKind::BitFlips(place, share) => on_links(stage, Fault::BitFlips(share), place, trouble).await,
+        TroubleKind::NarrowLinks(place, length_max) => on_links(stage, Fault::Narrow(length_max), place, trouble).await,
         TroubleKind::Partition(place) => on_links(stage, Fault::Partition, place, trouble).await,
         TroubleKind::Mute(place) => {
             let scope = Scope { from: host(stage, place), to: None, both_ways: false };
@@ -86,8 +89,16 @@ async fn play(stage: &Rc<Stage>, number: u32, trouble: Trouble) {
             stage.count("reconnect_storms");
             stage.clients.borrow().iter().for_each(|client| client.rebind());
         }
-        TroubleKind::BrokerKill(_) | TroubleKind::ClientKill(_) | TroubleKind::ClientLeaves(_) => {
-            end_process(stage, trouble).await;
+        TroubleKind::BrokerKill(_)
+        | TroubleKind::BrokerShutdown(_)
+        | TroubleKind::ClientKill(_)
+        | TroubleKind::ClientLeaves(_) => end_process(stage, trouble).await,
+        TroubleKind::ClientTwin(client) => {
+            let client = stage.client(client);
+            if client.is_running() {
+                stage.count("client_twins");
+                client.start_twin();
+            }
         }
         TroubleKind::HandOverStorm(from, to) => hand_over::storm(stage, number, (from, to), end).await,
         TroubleKind::FrozenReader(client) => {
@@ -103,11 +114,16 @@ async fn play(stage: &Rc<Stage>, number: u32, trouble: Trouble) {
 /// Ends a process, and starts it again at the end of the trouble. Who is down already is left alone.
 async fn end_process(stage: &Rc<Stage>, trouble: Trouble) {
     match trouble.kind {
-        TroubleKind::BrokerKill(broker) => {
+        TroubleKind::BrokerKill(broker) | TroubleKind::BrokerShutdown(broker) => {
             let broker = stage.broker(broker);
             if broker.is_running() {
-                stage.count("broker_kills");
-                broker.kill().await;
+                if let TroubleKind::BrokerKill(_) = trouble.kind {
+                    stage.count("broker_kills");
+                    broker.kill().await;
+                } else {
+                    stage.count("broker_shutdowns");
+                    broker.shut_down().await;
+                }
                 sleep(trouble.lasts).await;
                 stage.count("broker_restarts");
                 broker.start();

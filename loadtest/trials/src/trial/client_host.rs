@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, spawn_local},
 };
-use zonecast_client::{Client, ClientConfig, TransportOptions, ZoneControl, ZoneSpec};
+use zonecast_client::{Client, ClientConfig, ConnectionState, TransportOptions, ZoneControl, ZoneSpec};
 
 use super::{application, broker_host::BrokerHost, identity::SERVER_NAME, stage::Stage};
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 
 /// Hosts of clients are numbered from here.
 const FIRST_HOST: u16 = 100;
+/// More clients than there are.
+const CLIENTS_MAX: u16 = 16;
 /// The port that a client's first socket has.
 const FIRST_PORT: u16 = 20_000;
 
@@ -32,6 +34,8 @@ pub(super) struct ClientHost {
     /// Ports used so far; none is used twice.
     ports: Cell<u16>,
     process: RefCell<Option<Process>>,
+    /// Processes that live on although a newer one was started.
+    former: RefCell<Vec<(Process, Option<Present>)>>,
     /// Whether the application reads its subscriptions.
     pub(super) reads: watch::Sender<bool>,
     /// Set while the client is there and has its zones.
@@ -40,6 +44,7 @@ pub(super) struct ClientHost {
 
 struct Process {
     run: Run,
+    host: Host,
     ground: Arc<ClientGround>,
     application: JoinHandle<()>,
     /// Kept so that the socket lives as long as the process.
@@ -66,13 +71,15 @@ impl ClientHost {
             incarnations: Cell::new(0),
             ports: Cell::new(FIRST_PORT),
             process: RefCell::default(),
+            former: RefCell::default(),
             reads: watch::Sender::new(true),
             present: RefCell::default(),
         }
     }
 
+    /// Where the latest process is: each has a host of its own.
     pub(super) fn host(&self) -> Host {
-        Host(FIRST_HOST + self.number)
+        Host(FIRST_HOST + self.number + CLIENTS_MAX * self.incarnations.get())
     }
 
     pub(super) fn client_id(number: u16) -> String {
@@ -109,7 +116,7 @@ impl ClientHost {
         let config = self.config(&stage, run, seed, endpoint.clone());
         let life =
             application::live(Rc::clone(&stage), stage.plan.clients[usize::from(self.number)].clone(), config, run);
-        let process = Process { run, ground, application: spawn_local(life), _endpoint: endpoint };
+        let process = Process { run, host: self.host(), ground, application: spawn_local(life), _endpoint: endpoint };
         *self.process.borrow_mut() = Some(process);
     }
 
@@ -159,11 +166,29 @@ impl ClientHost {
     }
 
     fn end(&self, stage: &Stage, process: &Process) {
-        stage.network.cut_off(self.host());
+        stage.network.cut_off(process.host);
         stage.observe(|observer| observer.ended(process.run));
         process.application.abort();
         process.ground.kill();
         *self.present.borrow_mut() = None;
+    }
+
+    /// Starts another process of the client while the one before lives on, as when it is taken for dead.
+    pub(super) fn start_twin(&self) {
+        let Some(stage) = self.stage.upgrade() else { return };
+        let Some(process) = self.process.borrow_mut().take() else { return };
+        stage.say(|| format!("{} gets a twin", process.run));
+        stage.observe(|observer| observer.ended(process.run));
+        self.former.borrow_mut().push((process, self.present.take()));
+        self.start();
+    }
+
+    /// The runs that should have been told of a newer one, and were not.
+    pub(super) fn untold(&self) -> Vec<Run> {
+        let is_untold =
+            |present: &&Present| !matches!(present.client.states().current(), ConnectionState::Closed { .. });
+        let former = self.former.borrow();
+        former.iter().filter_map(|(_, present)| present.as_ref()).filter(is_untold).map(|former| former.run).collect()
     }
 
     /// Gives the client another address.

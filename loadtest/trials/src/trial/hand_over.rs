@@ -122,6 +122,7 @@ impl Storm {
                 level: Level::Routed,
                 lane: LANE,
                 payload_bytes: random.usize(..40),
+                excludes_self: false,
                 expires_in: LONG,
             };
             if let Some(answer) = send(&self.stage, &publisher.client, publisher.run, &draft).await {

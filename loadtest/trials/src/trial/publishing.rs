@@ -33,6 +33,8 @@ pub(super) struct Draft {
     pub(super) level: Level,
     pub(super) lane: u8,
     pub(super) payload_bytes: usize,
+    /// Whether the publisher's own subscriptions are left out.
+    pub(super) excludes_self: bool,
     /// How long the publisher waits until it is processed.
     pub(super) expires_in: Duration,
 }
@@ -75,13 +77,13 @@ impl Draft {
         } else if draw < routed + processed + state {
             (Class::State(format!("k{}", random.u64(..3))), [Level::None, Level::Routed][random.usize(..2)])
         } else if draw < routed + processed + state + transient {
-            (Class::Transient, Level::None)
+            (Class::Transient, [Level::None, Level::Routed][random.usize(..2)])
         } else {
             (Class::Reliable, Level::None)
         };
         let payload_bytes = random.usize(..=plan.payload_bytes_max);
         let expires_in = if random.u64(..8) == 0 { Duration::from_millis(random.u64(50..1_000)) } else { LONG };
-        Self { aim, class, level, lane, payload_bytes, expires_in }
+        Self { aim, class, level, lane, payload_bytes, excludes_self: random.u64(..10) == 0, expires_in }
     }
 }
 
@@ -104,10 +106,16 @@ pub(super) async fn send(
         Class::State(key) => publish.class(DeliveryClass::State).key(key),
         Class::Transient => publish.class(DeliveryClass::Transient),
     };
+    let publish = if draft.excludes_self { publish.exclude_self() } else { publish };
     let told = |id: EventId| {
         let name = Name { publisher: run, lane: id.lane, lane_seq: id.lane_seq };
         stage.say(|| format!("{name} -> {:?} {:?} {:?}", draft.aim, draft.class, draft.level));
-        stage.observe(|observer| observer.published(name, draft.aim.clone(), draft.class.clone(), draft.level));
+        stage.observe(|observer| {
+            observer.published(name, draft.aim.clone(), draft.class.clone(), draft.level);
+            if draft.excludes_self {
+                observer.excludes_self(name);
+            }
+        });
         name
     };
     if draft.level == Level::None {
@@ -155,6 +163,7 @@ pub(super) async fn probe(stage: &Rc<Stage>) {
             level: Level::Routed,
             lane: PROBE_LANE,
             payload_bytes: 10,
+            excludes_self: false,
             expires_in: LONG,
         };
         match timeout(PROBE_PATIENCE, send(stage, &present.client, present.run, &draft)).await {

@@ -109,6 +109,15 @@ impl Stage {
         self.observer.borrow().is_settled()
     }
 
+    /// A run that was replaced must know it. Brokers do not know of each other yet, so it holds for a single one.
+    pub(super) fn accuse_untold(&self) {
+        if self.plan.brokers.len() == 1 {
+            for run in self.clients.borrow().iter().flat_map(|client| client.untold()) {
+                self.observe(|observer| observer.stuck(format!("{run} was not told that a newer run replaced it")));
+            }
+        }
+    }
+
     /// The observer's last words.
     pub(super) fn conclude(&self) -> Findings {
         let mut observer = self.observer.take();
