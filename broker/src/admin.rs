@@ -1,6 +1,7 @@
 //! Admin HTTP: `/live`, `/ready`, `/metrics`, on an address of its own.
 
 use std::{
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::{
         Arc,
@@ -15,24 +16,54 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
+    serve::Listener,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::{BrokerError, mail::Mail, metrics, stats::Snapshot, worker::Shared};
 
 /// A worker that does not answer for so long is stuck.
 const WORKER_ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// After a connection that could not be taken, so long until the next is tried: it would fail as quickly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
 #[derive(Clone)]
 struct Admin {
     shared: Arc<Shared>,
     ready: Arc<AtomicBool>,
+}
+
+/// A listener that outlives a lack of file descriptors, and says so. Nothing else of the broker needs new ones.
+struct Persistent(TcpListener);
+
+impl Listener for Persistent {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                // The peer's affair alone.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    warn!(%error, "admin HTTP cannot take a connection; it tries again, and sessions are not affected");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 /// Starts the server, if one is configured.
@@ -50,7 +81,7 @@ pub(crate) async fn start(
         .route("/metrics", get(scrape))
         .with_state(Admin { shared: Arc::clone(shared), ready: Arc::clone(ready) });
     let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, routes).await {
+        if let Err(error) = axum::serve(Persistent(listener), routes).await {
             error!(%error, "admin HTTP has stopped");
         }
     });

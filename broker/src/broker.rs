@@ -175,11 +175,16 @@ pub(crate) fn shared(
     Ok((Arc::new(shared), receivers))
 }
 
-/// The second of the start, with room for a million sessions until the next one's numbers are reached. It comes round
-/// after eight years.
+/// By chance, so that a session's number is not met again at another start or at another broker, where a client would resume
+/// what is not its own; with room for a million sessions each.
 fn first_session() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since_1970.as_secs() & 0x0fff_ffff) << 20
+    let mut chance = [0; 8];
+    if aws_lc_rs::rand::fill(&mut chance).is_err() {
+        // Second best: the moment of the start.
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        chance = since_1970.as_micros().to_le_bytes().first_chunk().copied().unwrap_or_default();
+    }
+    (u64::from_le_bytes(chance) & 0x0fff_ffff) << 20
 }
 
 impl Drop for Broker {

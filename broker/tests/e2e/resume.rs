@@ -17,6 +17,7 @@ crate::with_one_and_two_workers! {
     answers_find_a_publisher_that_has_moved
     zones_can_be_given_to_a_session_without_a_link
     a_client_that_acknowledges_nothing_is_ended
+    when_memory_is_full_the_largest_queue_goes
 }
 
 const ZONE: [[f64; 2]; 2] = [[0.0, 0.0], [10.0, 10.0]];
@@ -253,4 +254,45 @@ async fn a_client_that_acknowledges_nothing_is_ended(workers: usize) {
     let (code, reason) = server.closed().await;
     assert_eq!(code, ErrorCode::SlowConsumer, "{reason}");
     assert_eq!(publish(&mut publisher).await, Ok(0));
+}
+
+async fn when_memory_is_full_the_largest_queue_goes(workers: usize) {
+    const KILOBYTE: usize = 1_000;
+    let world = World::with(workers, |config| {
+        config.retained.bytes_soft = 600 * KILOBYTE;
+        config.retained.bytes_max = 1_000 * KILOBYTE;
+    })
+    .await;
+    let mut publisher = world.client("publisher").await;
+    let (large, _) = filled(&world, &mut publisher, "large", 600).await;
+    let (mut small, _) = filled(&world, &mut publisher, "small", 300).await;
+    for _ in 0..200 {
+        let event = wire::Event { payload: vec![0; KILOBYTE].into(), ..publisher.event_on("both") };
+        assert!(publisher.publish(event).await.is_ok());
+    }
+    if workers == 1 {
+        let (code, reason) = large.closed().await;
+        assert_eq!(code, ErrorCode::SlowConsumer, "{reason}");
+        assert!(reason.contains("memory"), "{reason}");
+        let _ = delivery(&mut small).await;
+        assert!(small.connection.close_reason().is_none(), "the smaller one lives");
+    } else {
+        // Each worker ends its own largest, and which worker a session is on is chance.
+        tokio::select! {
+            closed = large.closed() => assert_eq!(closed.0, ErrorCode::SlowConsumer),
+            closed = small.closed() => assert_eq!(closed.0, ErrorCode::SlowConsumer),
+        }
+    }
+}
+
+/// A client that acknowledges nothing, with so many kilobytes.
+async fn filled(world: &World, publisher: &mut Peer, name: &str, kilobytes: usize) -> (Peer, wire::Welcome) {
+    let (mut peer, welcome) = lasting(world, lasting_hello(name, 1)).await;
+    peer.listen(1, name, "").await.unwrap();
+    peer.listen(2, "both", "").await.unwrap();
+    for _ in 0..kilobytes {
+        let event = wire::Event { payload: vec![0; 1_000].into(), ..publisher.event_on(name) };
+        assert_eq!(publisher.publish(event).await, Ok(1));
+    }
+    (peer, welcome)
 }

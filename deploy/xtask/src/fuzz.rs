@@ -133,7 +133,8 @@ mod tests {
             let mut targets: Vec<String> = targets.collect();
             let corpora = std::fs::read_dir(place.join("corpus")).unwrap().map(|entry| entry.unwrap());
             let mut corpora: Vec<String> = corpora.map(|entry| entry.file_name().into_string().unwrap()).collect();
-            (targets.sort(), corpora.sort());
+            targets.sort();
+            corpora.sort();
             assert_eq!(targets, corpora, "{package}");
         }
     }

@@ -1,5 +1,6 @@
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -19,8 +20,20 @@ impl Broker {
     }
 
     pub(crate) fn with_workers(workers: usize, listen: &str, tls: &[String], format: &str) -> Self {
+        Self::run(zonecast(), workers, listen, tls, format)
+    }
+
+    /// With no more than so many open files.
+    pub(crate) fn with_open_files(files: usize, tls: &[String]) -> Self {
+        let mut limited = Command::new("/bin/sh");
+        limited.env_clear().args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        limited.arg(env!("CARGO_BIN_EXE_zonecast"));
+        Self::run(limited, 1, "127.0.0.1:0", tls, "json")
+    }
+
+    fn run(mut command: Command, workers: usize, listen: &str, tls: &[String], format: &str) -> Self {
         let workers = workers.to_string();
-        let mut child = zonecast()
+        let mut child = command
             .args(["broker", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--workers", &workers])
             .args(["--log-format", format])
             .args(tls)
@@ -154,6 +167,31 @@ fn the_certificates_of_clients_open_a_broker_that_demands_them() {
     assert_eq!(server.status.code(), Some(1), "{}", text(&server.stderr));
     let unknown = publish(&[]);
     assert_eq!(unknown.status.code(), Some(1), "{}", text(&unknown.stderr));
+    broker.signal("TERM");
+    assert_eq!(broker.end().0, Some(0));
+}
+
+#[test]
+fn a_lack_of_open_files_is_told_and_outlived() {
+    let directory = tempfile::tempdir().unwrap();
+    let flags = certificates(directory.path());
+    let mut broker = Broker::with_open_files(32, &flags);
+    let [listen, admin] = broker.addresses();
+    let hoarded: Vec<_> = (0..64).map(|_| TcpStream::connect(&admin).unwrap()).collect();
+    let told = broker.event("admin HTTP cannot take a connection; it tries again, and sessions are not affected");
+    assert!(told["error"].as_str().unwrap().contains("Too many open files"), "{told}");
+    let publish = || {
+        let call = ["pub", "--topic", "t", "--connect", &listen, "--ca"];
+        zonecast().args(call).arg(directory.path().join("certs/ca.pem")).output().unwrap()
+    };
+    let served = publish();
+    assert!(served.status.success(), "{}", text(&served.stderr));
+    drop(hoarded);
+    let mut live = TcpStream::connect(&admin).unwrap();
+    live.write_all(b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    live.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     broker.signal("TERM");
     assert_eq!(broker.end().0, Some(0));
 }

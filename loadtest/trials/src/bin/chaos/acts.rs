@@ -23,8 +23,10 @@ use crate::{
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Everything must be finished so long after all is well again.
 const HEALED_WITHIN: Duration = Duration::from_secs(40);
-/// When nothing was delivered for so long, nothing more is under way.
+/// When nothing was delivered for so long over a network that loses packets, nothing more is under way.
 const QUIET: Duration = Duration::from_secs(2);
+/// The same where nothing was lost.
+const QUIET_WHERE_CALM: Duration = Duration::from_millis(500);
 
 /// A client that only listens to these patterns.
 fn listener(brokers: &[Rc<Broker>], patterns: &[&str]) -> ClientScript {
@@ -65,12 +67,10 @@ async fn begin(stage: &Stage, peers: &[Rc<Peer>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends publishing, and waits until all is answered and delivered.
-async fn wind_up(stage: &Stage, peers: &[Rc<Peer>]) {
-    for peer in peers {
-        peer.tell(Order::BeQuiet).await;
-    }
-    if !crew::settle(peers, QUIET, HEALED_WITHIN).await {
+/// Ends publishing, and waits until all is answered, and nothing was delivered for `quiet`.
+async fn wind_up(stage: &Stage, peers: &[Rc<Peer>], quiet: Duration) {
+    crew::tell_all(peers, Order::BeQuiet).await;
+    if !crew::settle(peers, quiet, HEALED_WITHIN).await {
         stage.say("it does not settle: the observer will say what is stuck");
     }
 }

@@ -203,17 +203,34 @@ impl Peer {
 
 /// Waits until all clients of these peers are connected with all that they want; says whether they are in time.
 pub(crate) async fn all_ready(peers: &[Rc<Peer>], patience: Duration) -> bool {
+    until(peers, patience, |standing| standing.ready.min(standing.linked)).await
+}
+
+/// Waits until all clients of these peers have connected since they were told [`Order::Mark`]; says whether they are in
+/// time.
+pub(crate) async fn all_relinked(peers: &[Rc<Peer>], patience: Duration) -> bool {
+    until(peers, patience, |standing| standing.relinked).await
+}
+
+/// Waits until this counts all clients of each peer.
+async fn until(peers: &[Rc<Peer>], patience: Duration, count: impl Fn(Standing) -> usize) -> bool {
     let end = Instant::now() + patience;
     loop {
-        let mut ready = true;
+        let mut all = true;
         for peer in peers {
-            let is_ready = |standing: Standing| standing.ready.min(standing.linked) == peer.clients();
-            ready &= peer.ask().await.is_some_and(is_ready);
+            all &= peer.ask().await.is_some_and(|standing| count(standing) == peer.clients());
         }
-        if ready || Instant::now() > end {
-            return ready;
+        if all || Instant::now() > end {
+            return all;
         }
         sleep(ASK_EVERY).await;
+    }
+}
+
+/// Gives all of them an order that needs no answer.
+pub(crate) async fn tell_all(peers: &[Rc<Peer>], order: Order) {
+    for peer in peers {
+        peer.tell(order).await;
     }
 }
 

@@ -12,6 +12,17 @@ const SECONDS_MAX: u64 = 6 * 3_600;
 /// From so many seconds on, acts are played in full.
 const IN_FULL_FROM: u64 = 90;
 
+/// The mixed act lasts so long at least.
+const MIXED_SECONDS_MIN: u64 = 5;
+/// The acts in their order. Those in one group are played at the same time: they measure nothing that they could disturb.
+const PROGRAMME: [&[Act]; 5] = [
+    &[Act::Mixed],
+    &[Act::Restarts],
+    &[Act::Storm],
+    &[Act::Frozen],
+    &[Act::Certificates, Act::Descriptors, Act::Memory],
+];
+
 /// The options of a run.
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct Options {
@@ -81,11 +92,11 @@ impl Act {
     fn seconds(self) -> [u64; 2] {
         match self {
             Self::Mixed => [0, 0],
-            Self::Restarts => [6, 2],
-            Self::Storm => [20, 3],
-            Self::Frozen => [12, 5],
+            Self::Restarts => [12, 2],
+            Self::Storm => [20, 2],
+            Self::Frozen => [12, 4],
             Self::Certificates => [4, 1],
-            Self::Descriptors => [5, 2],
+            Self::Descriptors => [5, 1],
             Self::Memory => [8, 2],
         }
     }
@@ -97,14 +108,58 @@ impl Options {
         self.seconds >= IN_FULL_FROM
     }
 
-    /// What is to be played.
-    pub(crate) fn acts(&self) -> impl Iterator<Item = Act> + use<'_> {
-        Act::value_variants().iter().copied().filter(|act| self.only.is_empty() || self.only.contains(act))
+    /// Whether nothing is left out.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.in_full() && self.only.is_empty()
+    }
+
+    fn is_wanted(&self, act: Act) -> bool {
+        self.only.is_empty() || self.only.contains(&act)
+    }
+
+    /// What is to be played, one after the other; each of the groups at the same time.
+    pub(crate) fn programme(&self) -> Vec<Vec<Act>> {
+        let wanted = |group: &[Act]| group.iter().copied().filter(|act| self.is_wanted(*act)).collect::<Vec<_>>();
+        PROGRAMME.iter().map(|group| wanted(group)).filter(|group| !group.is_empty()).collect()
     }
 
     /// How long the mixed act lasts: what the others leave, and never nothing.
     pub(crate) fn mixed_time(&self) -> Duration {
-        let others: u64 = self.acts().map(|act| act.seconds()[usize::from(!self.in_full())]).sum();
-        Duration::from_secs(self.seconds.saturating_sub(others).max(5))
+        let seconds = |act: &Act| act.seconds()[usize::from(!self.in_full())];
+        let others: u64 = self.programme().iter().filter_map(|group| group.iter().map(seconds).max()).sum();
+        Duration::from_secs(self.seconds.saturating_sub(others).max(MIXED_SECONDS_MIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser, ValueEnum};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(line: &[&str]) -> Options {
+        Line::parse_from([&["chaos"], line].concat()).options
+    }
+
+    #[test]
+    fn every_act_is_in_the_programme_once() {
+        let mut played = options(&[]).programme().concat();
+        assert_eq!(played.len(), Act::value_variants().len());
+        played.dedup();
+        assert_eq!(played.len(), Act::value_variants().len());
+        assert_eq!(options(&["--only", "storm", "--only", "mixed"]).programme(), [[Act::Mixed], [Act::Storm]]);
+    }
+
+    #[test]
+    fn the_mixed_act_has_what_is_left() {
+        assert_eq!(options(&["--seconds", "600"]).mixed_time(), Duration::from_secs(600 - 12 - 20 - 12 - 8));
+        assert_eq!(options(&["--seconds", "10"]).mixed_time(), Duration::from_secs(MIXED_SECONDS_MIN));
+        assert_eq!(options(&["--seconds", "30", "--only", "mixed"]).mixed_time(), Duration::from_secs(30));
     }
 }

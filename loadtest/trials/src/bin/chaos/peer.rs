@@ -111,9 +111,9 @@ async fn obey(desk: &Rc<Desk>, orders: &mut Lines<BufReader<Stdin>>) -> io::Resu
                 desk.publishing.send_replace(false);
             }
             Order::Probe => publishing::probe(desk),
+            Order::Mark => desk.lives.borrow().iter().for_each(|life| life.mark()),
             Order::Report => {
-                let linked = desk.lives.borrow().iter().filter(|life| life.tell_link()).count();
-                let mut line = serde_json::to_vec(&Standing { linked, ..desk.standing.get() })?;
+                let mut line = serde_json::to_vec(&standing(desk))?;
                 line.push(b'\n');
                 answers.write_all(&line).await?;
                 answers.flush().await?;
@@ -121,4 +121,13 @@ async fn obey(desk: &Rc<Desk>, orders: &mut Lines<BufReader<Stdin>>) -> io::Resu
         }
     }
     Ok(())
+}
+
+fn standing(desk: &Desk) -> Standing {
+    let mut standing = desk.standing.get();
+    for life in desk.lives.borrow().iter().filter(|life| life.tell_link()) {
+        standing.linked += 1;
+        standing.relinked += usize::from(life.is_relinked());
+    }
+    standing
 }

@@ -100,6 +100,8 @@ pub(crate) enum Order {
     BeQuiet,
     /// Every client says something to everyone who listens to [`PROBE`].
     Probe,
+    /// Count from now on which clients have connected again.
+    Mark,
     /// Say how it stands.
     Report,
 }
@@ -111,6 +113,8 @@ pub(crate) struct Standing {
     pub(crate) ready: usize,
     /// Clients that are connected.
     pub(crate) linked: usize,
+    /// Clients that are connected, and were not all the time since the last [`Order::Mark`].
+    pub(crate) relinked: usize,
     /// Publishes whose answer is awaited, or that wait for room.
     pub(crate) awaited: usize,
     /// Answers so far.

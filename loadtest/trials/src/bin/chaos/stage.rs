@@ -12,7 +12,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::{
-    task::{LocalSet, spawn_local},
+    task::{JoinSet, LocalSet, spawn_local},
     time::{Instant, sleep},
 };
 use zonecast_trials::BrokerNumber;
@@ -30,6 +30,23 @@ use crate::{
 
 /// How often the brokers' memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What happens in every run in full.
+const FAULTS: [&str; 11] = [
+    "broker_kills",
+    "broker_ends",
+    "broker_restarts",
+    "broker_stops",
+    "client_process_kills",
+    "client_process_stops",
+    "restart_storms",
+    "frozen_readers",
+    "certificate_rotations",
+    "descriptor_floods",
+    "memory_floods",
+];
+/// What happens besides where packets can be harmed.
+const PACKET_FAULTS: [&str; 4] = ["losses", "partitions", "one_way_partitions", "narrow_links"];
 
 /// What the guard tells the stage.
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,6 +76,8 @@ pub(crate) struct Stage {
     pub(crate) peers: RefCell<Vec<Rc<Peer>>>,
     journal: Journal,
     journals: RefCell<Vec<PathBuf>>,
+    /// How many there were when the present acts began.
+    journals_before: Cell<usize>,
     began: Instant,
     clients: Cell<u16>,
     counts: RefCell<BTreeMap<&'static str, u64>>,
@@ -77,6 +96,7 @@ impl Stage {
             certificates: Certificates::new(&directory)?,
             journal: Journal::open(&path)?,
             journals: RefCell::new(vec![path]),
+            journals_before: Cell::new(1),
             began: Instant::now(),
             faults: Faults::default(),
             brokers: RefCell::default(),
@@ -110,9 +130,10 @@ impl Stage {
         path
     }
 
-    /// The files so far.
-    pub(crate) fn journals(&self) -> Vec<PathBuf> {
-        self.journals.borrow().clone()
+    /// The files of the acts that are played now, and the stage's own.
+    pub(crate) fn journals_of_act(&self) -> Vec<PathBuf> {
+        let journals = self.journals.borrow();
+        journals.iter().take(1).chain(journals.iter().skip(self.journals_before.get())).cloned().collect()
     }
 
     /// Writes down what the stage does. A hole in it would accuse the innocent, so it counts as a breach.
@@ -166,6 +187,19 @@ impl Stage {
         }
     }
 
+    /// A run in full in which some fault never happened proves less than it says.
+    fn check_faults(&self) {
+        if !self.options.is_whole() {
+            return;
+        }
+        let packets = if self.field.can_lose_packets() { &PACKET_FAULTS[..] } else { &[] };
+        for fault in FAULTS.iter().chain(packets) {
+            if !self.counts.borrow().contains_key(fault) {
+                self.breach(format!("the fault {fault} never happened"));
+            }
+        }
+    }
+
     fn look_at_memory(&self) {
         let peaks = self.brokers.borrow().iter().filter_map(|broker| broker.rss_peak_bytes()).max();
         self.rss_max_bytes.set(self.rss_max_bytes.get().max(peaks.unwrap_or(0)));
@@ -197,13 +231,22 @@ async fn play(assignment: Assignment) -> anyhow::Result<bool> {
     if stage.field.can_lose_packets() {
         Faults::prepare().await?;
     }
-    for act in stage.options.acts() {
-        stage.say(&format!("act: {}", act.name()));
-        if let Err(error) = perform(&stage, act).await {
-            stage.breach(format!("the act {} cannot be played: {error:#}", act.name()));
+    for acts in stage.options.programme() {
+        stage.journals_before.set(stage.journals.borrow().len());
+        let mut playing = JoinSet::new();
+        for act in acts {
+            stage.say(&format!("act: {}", act.name()));
+            let stage = Rc::clone(&stage);
+            playing.spawn_local(async move {
+                if let Err(error) = perform(&stage, act).await {
+                    stage.breach(format!("the act {} cannot be played: {error:#}", act.name()));
+                }
+            });
         }
+        while playing.join_next().await.is_some() {}
         curtain(&stage).await;
     }
+    stage.check_faults();
     let lost = if stage.field.can_lose_packets() { stage.faults.packets_lost().await? } else { 0 };
     stage.counts.borrow_mut().insert("packets_lost", lost);
     stage.say("all acts are over; reading what everyone saw");

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     crew::Peer,
@@ -52,7 +52,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     if opened_since > 0.0 {
         stage.breach(format!("{opened_since} sessions began anew over rotated certificates"));
     }
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
     stage.figure("certificates", json!({"shown_in_ms": shown_in, "sessions_lost": opened_since}));
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     crew::Peer,
@@ -56,7 +56,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let again_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let [first] = peers;
     let [second] = newcomer;
-    wind_up(stage, &[first, second]).await;
+    wind_up(stage, &[first, second], QUIET_WHERE_CALM).await;
     stage.figure(
         "descriptors",
         json!({

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use zonecast_trials::{Aim, Answer, Name, Run};
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     clock::Stamp,
@@ -34,7 +34,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let (windows, window) = if in_full { (5, Duration::from_secs(1)) } else { (3, Duration::from_millis(600)) };
     let settings = [
         ("connections-slow-consumer-timeout-ms", "2000"),
-        ("outbox-deliveries-soft", "100"),
+        ("outbox-deliveries-soft", "30"),
         ("outbox-deliveries-max", "2000"),
     ];
     let broker = Broker::new(stage, &settings, &[]);
@@ -47,7 +47,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
         expires_in: Duration::from_secs(4),
         // So many that it is the broker that holds the publisher back, and not the publisher itself.
         awaited_max: 4_000,
-        ..publisher(0, ALL, Duration::from_millis(10), Shares::PROCESSED)
+        ..publisher(0, ALL, Duration::from_millis(25), Shares::PROCESSED)
     };
     let to_near = publisher(0, NEAR, Duration::from_millis(10), Shares::ROUTED);
     let source = |script| ClientScript { publishers: vec![script], ..listener(&brokers, &[]) };
@@ -67,7 +67,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let ended = broker.metric("zonecast_sessions_ended_total", "SLOW_CONSUMER").await.unwrap_or(0.0);
     let rss_bytes = broker.rss_peak_bytes().unwrap_or(0);
     frozen.signal(Signal::CONT);
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
 
     let seen = Seen::read(stage, &peers)?;
     let (before, during) = (seen.p99_us(&before), seen.p99_us(&during));
@@ -110,7 +110,7 @@ impl Seen {
         let mut sources = BTreeMap::new();
         let mut published: BTreeMap<Name, Stamp> = BTreeMap::new();
         let mut seen = Self { latencies: Vec::new(), refused: Vec::new() };
-        let mut merged = Merged::open(&stage.journals())?;
+        let mut merged = Merged::open(&stage.journals_of_act())?;
         while let Some(Entry(stamp, what)) = merged.next()? {
             match what {
                 What::Source(run, source) if runs.contains(&run) => drop(sources.insert(source, run)),

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     cgroup::MemoryGroup,
@@ -61,7 +61,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     stage.count("memory_floods");
     sleep(Duration::from_secs(if stage.options.in_full() { 8 } else { 2 })).await;
     let rss_bytes = broker.rss_peak_bytes().unwrap_or(0);
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
     let kills = group.as_ref().map(MemoryGroup::kills);
     let peak = group.as_ref().and_then(MemoryGroup::peak_bytes);
     let limit = group.as_ref().map(|_| LIMIT_BYTES >> 20);

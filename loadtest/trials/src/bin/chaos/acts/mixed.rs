@@ -35,11 +35,9 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     begin(stage, &peers).await?;
     troubles::unleash(stage, &brokers, &peers, stage.options.mixed_time(), &mut random).await;
     stage.say("all troubles are over");
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET).await;
     // A last question to everyone: it must be heard by all who are at the same broker.
-    for peer in &peers {
-        peer.tell(Order::Probe).await;
-    }
+    crew::tell_all(&peers, Order::Probe).await;
     if !crew::settle(&peers, QUIET, HEALED_WITHIN).await {
         stage.say("the last question is not answered by all");
     }

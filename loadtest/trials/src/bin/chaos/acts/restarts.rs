@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use zonecast_trials::Run;
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     clock::Stamp,
@@ -14,7 +14,7 @@ use crate::{
     journal::{Entry, What},
     replay::Merged,
     report::{millis, quantile},
-    script::{ClientScript, Shares},
+    script::{ClientScript, Order, Shares},
     stage::Stage,
 };
 
@@ -22,6 +22,8 @@ use crate::{
 const WRITERS: usize = 4;
 /// Time between two events of a writer.
 const WRITES_EVERY: Duration = Duration::from_millis(3);
+/// When writers that are connected again write again.
+const WRITING_AGAIN_AFTER: Duration = Duration::from_millis(800);
 /// How long all may take to be back.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
 
@@ -37,19 +39,21 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let peers = [Peer::new(stage, &brokers, (0..WRITERS).map(writer).collect())];
     begin(stage, &peers).await?;
     let mut restarts = Vec::new();
-    for _ in 0..if stage.options.in_full() { 10 } else { 3 } {
-        sleep(Duration::from_millis(300)).await;
+    for _ in 0..if stage.options.in_full() { 8 } else { 2 } {
+        // Longer than the library waits with what it sends again: by then the writers write.
+        sleep(WRITING_AGAIN_AFTER).await;
+        crew::tell_all(&peers, Order::Mark).await;
         stage.count("broker_kills");
         let killed = Stamp::now();
         broker.kill().await;
         let ready = broker.start().await?;
         stage.count("broker_restarts");
         restarts.push((killed, ready));
-        if !crew::all_ready(&peers, BACK_WITHIN).await {
+        if !crew::all_relinked(&peers, BACK_WITHIN).await {
             stage.breach("the writers are not back in time after a restart".to_owned());
         }
     }
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
     let runs: BTreeSet<Run> = peers.iter().flat_map(|peer| peer.runs()).collect();
     let mut noticed = noticed(stage, &runs, &restarts)?;
     stage.figure("restart_noticed_ms", millis(quantile(&mut noticed, 0.5)));
@@ -65,7 +69,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
 /// lost before, which is sooner than needed.
 fn noticed(stage: &Stage, runs: &BTreeSet<Run>, restarts: &[(Stamp, Stamp)]) -> anyhow::Result<Vec<Duration>> {
     let mut losses = Vec::new();
-    let mut merged = Merged::open(&stage.journals())?;
+    let mut merged = Merged::open(&stage.journals_of_act())?;
     while let Some(Entry(stamp, what)) = merged.next()? {
         if let What::Unlinked(run, _) = what
             && runs.contains(&run)

@@ -6,13 +6,13 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::{begin, listener, publisher, wind_up};
+use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     crew::{self, Peer},
     field::LINKS,
     report::millis,
-    script::{ClientScript, Shares},
+    script::{ClientScript, Order, Shares},
     stage::Stage,
 };
 
@@ -39,6 +39,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     let mut back = Vec::new();
     for _ in 0..rounds {
         sleep(Duration::from_millis(500)).await;
+        crew::tell_all(&peers, Order::Mark).await;
         stage.count("restart_storms");
         stage.count("broker_kills");
         broker.kill().await;
@@ -47,6 +48,7 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
         back.push(until_back(stage, &peers).await);
     }
     if stage.options.in_full() {
+        crew::tell_all(&peers, Order::Mark).await;
         stage.count("restart_storms");
         stage.count("broker_stops");
         broker.signal(Signal::STOP);
@@ -54,17 +56,15 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
         broker.signal(Signal::CONT);
         back.push(until_back(stage, &peers).await);
     }
-    wind_up(stage, &peers).await;
+    wind_up(stage, &peers, QUIET_WHERE_CALM).await;
     stage.figure("storm", json!({"clients": clients, "all_back_ms": back}));
     Ok(())
 }
 
-/// Waits until all have noticed and are back; the time from now, in milliseconds.
+/// Waits until all have noticed and are back; the time from now, in milliseconds. Who has nothing to say notices late.
 async fn until_back(stage: &Stage, peers: &[Rc<Peer>]) -> serde_json::Value {
     let began = Instant::now();
-    // Whoever has nothing to say notices late; asked before, it would call itself connected.
-    sleep(Duration::from_millis(200)).await;
-    if !crew::all_ready(peers, BACK_WITHIN).await {
+    if !crew::all_relinked(peers, BACK_WITHIN).await {
         stage.breach("not all are back in time after a restart".to_owned());
     }
     millis(Some(began.elapsed()))

@@ -29,6 +29,8 @@ pub(super) struct Life {
     states: RefCell<ConnectionStates>,
     /// The broker and session that the journal has the client connected to.
     told: Cell<Option<(BrokerNumber, u64)>>,
+    /// Whether it has connected since the last mark.
+    relinked: Cell<bool>,
 }
 
 impl Life {
@@ -45,11 +47,22 @@ impl Life {
         };
         if now != self.told.replace(now) {
             match now {
-                Some((broker, _)) => self.desk.note(What::Linked(self.run, broker, resumed)),
+                Some((broker, _)) => {
+                    self.relinked.set(true);
+                    self.desk.note(What::Linked(self.run, broker, resumed));
+                }
                 None => self.desk.note(What::Unlinked(self.run, why(&state))),
             }
         }
         now.is_some()
+    }
+
+    pub(super) fn mark(&self) {
+        self.relinked.set(false);
+    }
+
+    pub(super) fn is_relinked(&self) -> bool {
+        self.relinked.get()
     }
 
     /// Tells of every change of the connection.
@@ -137,7 +150,8 @@ pub(super) async fn live(desk: Rc<Desk>, script: ClientScript) {
     let run = script.run;
     desk.note(What::Source(run, client.source()));
     let states = RefCell::new(client.states());
-    let life = Rc::new(Life { desk: Rc::clone(&desk), run, client, states, told: Cell::new(None) });
+    let (told, relinked) = (Cell::new(None), Cell::new(false));
+    let life = Rc::new(Life { desk: Rc::clone(&desk), run, client, states, told, relinked });
     desk.lives.borrow_mut().push(Rc::clone(&life));
     spawn_local(Rc::clone(&life).watch());
 

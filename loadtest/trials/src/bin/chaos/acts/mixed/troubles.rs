@@ -15,6 +15,9 @@ const AT_ONCE_MAX: usize = 3;
 /// Longest pause between the beginnings of two.
 const PAUSE_MS_MAX: u64 = 900;
 
+/// Things that befall packets, the frequent ones counted several times.
+const PACKET_KINDS: u64 = 11;
+
 /// Who is in trouble already. A process that is stopped is not killed, so that each trouble is what it is counted as.
 #[derive(Clone, Default)]
 struct Taken(Rc<RefCell<BTreeSet<String>>>);
@@ -45,7 +48,11 @@ pub(super) async fn unleash(
     let end = Instant::now() + time;
     let taken = Taken::default();
     let mut troubles = JoinSet::new();
+    let mut deck = Vec::new();
     while Instant::now() < end {
+        if deck.is_empty() {
+            deck = Kind::deck(random, stage.field.can_lose_packets());
+        }
         sleep(Duration::from_millis(random.u64(50..PAUSE_MS_MAX))).await;
         while troubles.len() >= AT_ONCE_MAX {
             troubles.join_next().await;
@@ -54,7 +61,7 @@ pub(super) async fn unleash(
         let broker = &brokers[random.usize(..brokers.len())];
         let peer = &peers[random.usize(..peers.len())];
         let scene = Scene { stage: Rc::clone(stage), broker: Rc::clone(broker), peer: Rc::clone(peer), lasts };
-        let kind = Kind::draw(random, stage.field.can_lose_packets());
+        let kind = deck.pop().unwrap_or(Kind::BrokerKill);
         let who = match kind {
             Kind::BrokerKill | Kind::BrokerEnd | Kind::BrokerStop => broker.number.to_string(),
             Kind::PeerKill | Kind::PeerStop => format!("peer {}", peer.number),
@@ -88,16 +95,15 @@ enum Kind {
 }
 
 impl Kind {
-    fn draw(random: &mut fastrand::Rng, can_lose_packets: bool) -> Self {
-        match random.u64(..if can_lose_packets { 20 } else { 8 }) {
-            0 => Self::BrokerKill,
-            1 if random.bool() => Self::BrokerEnd,
-            1 => Self::BrokerKill,
-            2 => Self::BrokerStop,
-            3 => Self::PeerKill,
-            4..8 => Self::PeerStop,
-            number => Self::Packets(number - 8),
+    /// All kinds, the frequent ones several times, shuffled: drawn from a deck each of them happens before long.
+    fn deck(random: &mut fastrand::Rng, can_lose_packets: bool) -> Vec<Self> {
+        let mut deck = vec![Self::BrokerKill, Self::BrokerKill, Self::BrokerEnd, Self::BrokerStop, Self::PeerKill];
+        deck.extend([Self::PeerStop; 3]);
+        if can_lose_packets {
+            deck.extend((0..PACKET_KINDS).map(Self::Packets));
         }
+        random.shuffle(&mut deck);
+        deck
     }
 }
 
