@@ -264,6 +264,18 @@ fn an_event_from_nowhere_is_found() {
     assert_eq!(only(observer), Some((ViolationKind::Phantom, 1)));
 }
 
+#[test]
+fn a_newer_value_may_go_with_a_subscription_that_is_dropped() {
+    let mut observer = listening();
+    let other = Ear { subscription: 7, ..EAR };
+    observer.in_force(other, 1, Want::Topics("u.a".into()));
+    observer.published(name(1), topic(), Class::State("k".into()), Level::Routed);
+    acked(&mut observer, 1);
+    observer.published(name(2), Aim::Topic("u.a".into()), Class::State("k".into()), Level::None);
+    observer.ear_ended(other);
+    assert_eq!(only(observer), None);
+}
+
 /// A zone that the reader hands to the other reader while events are published.
 fn handed_over(heard_by: &[Ear], resent: bool) -> Option<(ViolationKind, u64)> {
     let mut observer = listening();

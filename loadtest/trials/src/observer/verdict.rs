@@ -209,7 +209,7 @@ impl Observer {
             return Due::Heard;
         }
         if holding.ears.iter().any(|ear| self.has_ended(*ear))
-            || holding.ears.iter().any(|ear| newer_value(events, name, event, *ear))
+            || holding.ears.iter().any(|ear| self.newer_value(events, name, event, *ear))
         {
             return Due::Moot;
         }
@@ -222,6 +222,26 @@ impl Observer {
             (true, false) => Due::LostWithNotice,
             (false, _) => Due::LostInSilence,
         }
+    }
+
+    /// Whether the ear's client got a newer value in the place of a state event. A value is its publisher's and its
+    /// key's, wherever it is sent, so another subscription may have got it, or may have been dropped with it; and lanes
+    /// are not ordered, so that any value on another lane may be the newer one.
+    fn newer_value(&self, events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: Ear) -> bool {
+        let Class::State(_) = &event.class else { return false };
+        let of_publisher = Name { lane: 0, lane_seq: 0, ..name }..=Name { lane: u8::MAX, lane_seq: u64::MAX, ..name };
+        let may_replace = |other: &Name, newer: &Event| {
+            newer.class == event.class && (other.lane != name.lane || other.lane_seq > name.lane_seq)
+        };
+        let dropped: Vec<&Holding> = self
+            .holdings
+            .iter()
+            .filter(|holding| holding.ears.iter().any(|of| of.run == ear.run && self.has_ended(*of)))
+            .collect();
+        events.range(of_publisher).filter(|(other, newer)| may_replace(other, newer)).any(|(_, newer)| {
+            let later = |delivery: &Delivery| delivery.ear.run == ear.run && delivery.at > event.published;
+            newer.deliveries.iter().any(later) || dropped.iter().any(|holding| holding.want.matches(&newer.aim))
+        })
     }
 
     fn has_ended(&self, ear: Ear) -> bool {
@@ -244,19 +264,6 @@ fn overtaken_at(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: 
     let reliable = events.range(later).filter(|(_, event)| event.class == Class::Reliable);
     let deliveries = reliable.flat_map(|(_, event)| &event.deliveries);
     deliveries.filter(|delivery| delivery.ear == ear && !delivery.resent).map(|delivery| delivery.at).min()
-}
-
-/// Whether the ear's client got a newer value in the place of a state event. A value is its publisher's and its key's,
-/// wherever it is sent, so another subscription may have got it; and lanes are not ordered, so that any value on another
-/// lane may be the newer one.
-fn newer_value(events: &BTreeMap<Name, Event>, name: Name, event: &Event, ear: Ear) -> bool {
-    let Class::State(_) = &event.class else { return false };
-    let of_publisher = Name { lane: 0, lane_seq: 0, ..name }..=Name { lane: u8::MAX, lane_seq: u64::MAX, ..name };
-    events.range(of_publisher).any(|(other, newer)| {
-        let may_replace = newer.class == event.class && (other.lane != name.lane || other.lane_seq > name.lane_seq);
-        let later = |delivery: &Delivery| delivery.ear.run == ear.run && delivery.at > event.published;
-        may_replace && newer.deliveries.iter().any(later)
-    })
 }
 
 fn ears(holding: &Holding) -> String {

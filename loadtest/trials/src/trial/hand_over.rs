@@ -81,6 +81,11 @@ impl Storm {
     /// One hand-over; the zone's number at its new holder, unless it is not certain that it has happened.
     async fn pass_on(&self, [from, to]: &[Present; 2], id: u32) -> Option<u32> {
         let stage = &self.stage;
+        let broker_of = |present: &Present| stage.observe(|observer| observer.broker_of(present.run));
+        if broker_of(from).is_none() || broker_of(from) != broker_of(to) {
+            stage.say(|| format!("{} and {} are at different brokers", from.run, to.run));
+            return None;
+        }
         let (announce, mut announced) = mpsc::unbounded_channel();
         *to.received.borrow_mut() = Some(announce);
         stage.observe(|observer| observer.handing_over(from.ear, to.ear, self.number));
