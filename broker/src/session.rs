@@ -88,6 +88,8 @@ pub(crate) struct Session {
     over_set: Notify,
     /// By what the soft marks are divided.
     scarcity: Cell<usize>,
+    /// Set when its link is lost: whoever is not there cannot take over a zone.
+    pub(crate) detached: Cell<bool>,
     /// Cleared when the session may not be resumed any more.
     resumable: Cell<bool>,
     /// The session that this one resumed.
@@ -138,6 +140,7 @@ impl Session {
             over_set: Notify::new(),
             scarcity: Cell::new(1),
             resumable: Cell::new(!resume_window.is_zero()),
+            detached: Cell::new(false),
             resumed_from: Cell::new(None),
             heir: RefCell::default(),
             publish_rate: RefCell::new(publish_rate),

@@ -143,8 +143,8 @@ impl Worker {
         let mut taken = Vec::new();
         let changed = self
             .change_interest(|router| {
-                if session.interest_ended.get() {
-                    let message = format!("client {} has just left, or is connecting again", session.client);
+                if session.interest_ended.get() || session.detached.get() {
+                    let message = format!("client {} is not connected, or just connecting again", session.client);
                     return Err(Refusal::new(ErrorCode::UnknownClient, message));
                 }
                 let (ops, zones) = session.rules.borrow_mut().take_zones(router, take.from, take.zones)?;

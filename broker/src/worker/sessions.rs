@@ -113,6 +113,7 @@ impl Worker {
 
     /// Keeps a session whose link was lost, until it is resumed, ended or given up. Says in a few words why it ended.
     pub(crate) async fn keep_detached(&self, session: &Rc<Session>, claim: Claim, _kept: Kept) {
+        session.detached.set(true);
         self.count(|stats| stats.sessions_detached += 1);
         let stall = self.shared.config.connections.slow_consumer_timeout;
         let (code, reason) = tokio::select! {

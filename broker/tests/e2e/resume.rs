@@ -16,7 +16,7 @@ crate::with_one_and_two_workers! {
     a_session_that_nobody_resumes_ends
     lost_transient_events_are_shown
     answers_find_a_publisher_that_has_moved
-    zones_can_be_given_to_a_session_without_a_link
+    zones_go_to_who_is_there_and_the_news_survives_the_link
     a_client_that_acknowledges_nothing_is_ended
     when_memory_is_full_the_largest_queue_goes
 }
@@ -244,18 +244,24 @@ async fn answers_find_a_publisher_that_has_moved(workers: usize) {
     assert_eq!(answer(publisher.next().await), (event.lane_seq, Ok(1)));
 }
 
-async fn zones_can_be_given_to_a_session_without_a_link(workers: usize) {
+async fn zones_go_to_who_is_there_and_the_news_survives_the_link(workers: usize) {
     let world = World::new(workers).await;
     let (mut giver, _) = server(&world, "giver").await;
-    let to_itself =
-        wire::HandOverZones { request_id: giver.request_id(), zone_ids: vec![1], to_client_id: "giver".to_owned() };
+    let hand_over = |giver: &mut Peer, to: &str| wire::HandOverZones {
+        request_id: giver.request_id(),
+        zone_ids: vec![1],
+        to_client_id: to.to_owned(),
+    };
+    let to_itself = hand_over(&mut giver, "giver");
     let refused = giver.request(client_frame::Frame::HandOverZones(to_itself)).await;
     assert_eq!(refused, Err(ErrorCode::InvalidArgument), "or it would wait for itself");
-    let (taker, welcome) = lasting(&world, lasting_hello("taker", 1)).await;
+
+    let (mut taker, welcome) = lasting(&world, lasting_hello("taker", 1)).await;
+    let to_taker = hand_over(&mut giver, "taker");
+    giver.request(client_frame::Frame::HandOverZones(to_taker)).await.unwrap();
+    assert!(matches!(taker.next().await, server_frame::Frame::ZonesReceived(_)));
     cut(&taker);
-    let hand_over =
-        wire::HandOverZones { request_id: giver.request_id(), zone_ids: vec![1], to_client_id: "taker".to_owned() };
-    giver.request(client_frame::Frame::HandOverZones(hand_over)).await.unwrap();
+    // It has not said that it got the news.
     let hello = wire::Hello { resume_session_id: welcome.session_id, ..lasting_hello("taker", 1) };
     let (mut taker, welcome) = lasting(&world, hello).await;
     assert!(welcome.resumed);
@@ -265,6 +271,19 @@ async fn zones_can_be_given_to_a_session_without_a_link(workers: usize) {
     }
     assert_eq!(publish(&mut giver).await, Ok(1));
     let _ = delivery(&mut taker).await;
+
+    // Back to who is not there: it stays where it is.
+    cut(&giver);
+    while crate::operations::metric(&world, "zonecast_sessions_without_link").await != "1" {
+        tokio::task::yield_now().await;
+    }
+    let zone_ids = vec![2_147_483_648];
+    let back = wire::HandOverZones { request_id: 1, zone_ids, to_client_id: "giver".to_owned() };
+    taker.send(client_frame::Frame::HandOverZones(back)).await;
+    match taker.next().await {
+        server_frame::Frame::RequestRefused(refused) => assert_eq!(refused.code(), ErrorCode::UnknownClient),
+        other => panic!("{other:?} instead of a refusal"),
+    }
 }
 
 async fn a_client_that_acknowledges_nothing_is_ended(workers: usize) {
