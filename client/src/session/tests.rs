@@ -373,3 +373,19 @@ fn what_ends_while_there_is_no_connection_needs_no_broker() {
     assert_eq!(session.next_effect(), Some(Effect::Renewed));
     assert_eq!(session.next_effect(), None);
 }
+
+#[test]
+fn zones_that_come_against_the_protocol_are_not_brought_to_the_next_broker() {
+    let first = HANDED_OVER_ZONE_ID_MIN;
+    for (zones_per_session_max, ids) in [(10, [first, first]), (10, [first, 1]), (1, [first, first + 1])] {
+        let mut session = Session::<u64>::new();
+        session.connected(&Limits { zones_per_session_max, ..Limits::default() });
+        let zones = ids.map(|id| zone(id, 1)).to_vec();
+        let received = ServerFrame::ZonesReceived(wire::ZonesReceived { zones, ..Default::default() });
+        assert!(matches!(session.on_frame(received), Err(SessionError::Violation(_))));
+        assert_eq!((session.next_effect(), session.next_effect()), (Some(Effect::Renewed), None));
+        session.lost(false);
+        session.connected(&Limits::default());
+        assert_eq!((session.next_effect(), session.next_effect()), (Some(Effect::Renewed), None), "{ids:?}");
+    }
+}
