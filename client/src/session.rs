@@ -358,5 +358,7 @@ fn misplaced(frame: &'static str, place: &'static str) -> SessionError {
     SessionError::Frame(FrameError::Unexpected { frame, place })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
