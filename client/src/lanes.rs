@@ -17,6 +17,7 @@ const UNANSWERED_SPAN_MAX: u64 = 8192;
 
 /// Until when a frame is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 pub(crate) enum Keep {
     /// Until it is written: nobody answers it.
     Written,
@@ -315,5 +316,7 @@ impl<T> LaneQueue<T> {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -80,6 +80,9 @@ mod datagrams;
 mod error;
 mod event;
 mod feed;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handle;
 mod intake;
 mod item;

@@ -237,20 +237,31 @@ impl<T> Session<T> {
     }
 
     fn on_received(&mut self, mut received: wire::ZonesReceived) -> Result<(), SessionError> {
+        let taken = self.take_received(&mut received.zones);
+        if let Err((count, what)) = taken {
+            // The application is not told of them, so no later session may bring them back.
+            for zone in &received.zones[..count] {
+                self.zones.remove(&zone.id);
+            }
+            return Err(SessionError::Violation(what));
+        }
+        self.effects.push_back(Effect::Received(received));
+        Ok(())
+    }
+
+    /// Holds zones under the ids by which the application will know them. Otherwise, how many it holds, and what is wrong.
+    fn take_received(&mut self, zones: &mut [wire::Zone]) -> Result<(), (usize, &'static str)> {
         let mentioned = self.pending.iter().flat_map(|pending| pending.operation.zone_ids()).collect::<BTreeSet<_>>();
-        for zone in &mut received.zones {
+        for (count, zone) in zones.iter_mut().enumerate() {
             let Some(id) = self.ids.receive(zone.id, &self.zones, &mentioned) else {
-                return Err(SessionError::Violation(
-                    "a zone was handed over under an id that is taken or not permitted",
-                ));
+                return Err((count, "a zone was handed over under an id that is taken or not permitted"));
             };
             zone.id = id;
             self.zones.insert(id, zone.clone());
         }
         if self.zones.len() > self.zones_max {
-            return Err(SessionError::Violation("more zones were handed over than the broker permits"));
+            return Err((zones.len(), "more zones were handed over than the broker permits"));
         }
-        self.effects.push_back(Effect::Received(received));
         Ok(())
     }
 
@@ -347,5 +358,7 @@ fn misplaced(frame: &'static str, place: &'static str) -> SessionError {
     SessionError::Frame(FrameError::Unexpected { frame, place })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -1,28 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use proptest::prelude::*;
 
-use super::*;
-
-fn id(source: u64, lane: u8, lane_seq: u64) -> EventId {
-    EventId { source, lane, lane_seq }
-}
-
-/// Every number that a lane ever brought.
-#[derive(Default)]
-struct Model {
-    lanes: BTreeMap<(u64, u8), BTreeSet<u64>>,
-}
-
-impl Model {
-    fn insert(&mut self, id: EventId, resent: bool) -> bool {
-        let numbers = self.lanes.entry((id.source, id.lane)).or_default();
-        match numbers.last() {
-            Some(greatest) if greatest.saturating_sub(id.lane_seq) >= 16_384 => !resent,
-            _ => numbers.insert(id.lane_seq),
-        }
-    }
-}
+use super::{
+    model::{id, run},
+    *,
+};
 
 /// Steps from the number before: mostly near, sometimes beyond the window or far away.
 fn steps() -> impl Strategy<Value = Vec<(i64, u64, u8, bool)>> {
@@ -43,16 +24,7 @@ proptest! {
 
     #[test]
     fn it_knows_exactly_what_a_set_knows(start in prop_oneof![1..100_000_u64, any::<u64>()], steps in steps()) {
-        let (mut seen, mut model) = (Seen::new(), Model::default());
-        let mut number = start;
-        for (step, source, lane, resent) in steps {
-            number = number.saturating_add_signed(step);
-            let id = id(source, lane, number);
-            prop_assert_eq!(seen.insert(id, resent), model.insert(id, resent), "{}", id);
-        }
-        for window in seen.young.values() {
-            prop_assert!(window.words.len() as u64 <= NUMBERS / WORD_BITS + 1, "no larger than the window");
-        }
+        run(start, steps);
     }
 }
 

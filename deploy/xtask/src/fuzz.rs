@@ -16,7 +16,7 @@ use crate::{process, tool};
 const VERSION: &str = "0.13.2";
 
 /// Packages with fuzz targets, relative to the top level.
-const PACKAGES: [&str; 1] = ["protocol/fuzz"];
+const PACKAGES: [&str; 3] = ["protocol/fuzz", "broker/core/fuzz", "client/fuzz"];
 
 /// An input that takes longer is a finding, in seconds.
 const INPUT_SECONDS_MAX: u32 = 5;
@@ -24,7 +24,7 @@ const INPUT_SECONDS_MAX: u32 = 5;
 /// Memory beyond which an input is a finding, in MiB. The sanitizer's own bookkeeping is most of it.
 const MEMORY_MIB_MAX: u32 = 2048;
 
-/// Fuzz every decoder for a while; needs a nightly compiler
+/// Fuzz every decoder and state machine for a while; needs a nightly compiler
 ///
 /// Runs all targets, or those that are named, one after the other, from the corpus in the tree. What is found on the way
 /// is kept below the target directory and used the next time. Builds cargo-fuzz first where it is not there: once.
@@ -40,9 +40,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// A short look at every target.
+    /// A short look at every target: a minute for all of them, besides building.
     pub(crate) fn smoke() -> Self {
-        Self { seconds: 12, only: Vec::new() }
+        Self { seconds: 5, only: Vec::new() }
     }
 }
 
