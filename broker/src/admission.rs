@@ -10,7 +10,7 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use zonecast_core::SessionId;
-use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
+use zonecast_protocol::{ClientId, Refusal, source_of, wire::ErrorCode};
 
 use crate::ConnectionLimits;
 
@@ -24,6 +24,9 @@ pub(crate) struct Admission {
     by_address: DashMap<IpAddr, Counts>,
     by_identity: DashMap<String, usize>,
     live: DashMap<ClientId, Live>,
+    /// The session of each publisher's source, for answers that come late.
+    publishers: DashMap<u64, SessionId>,
+    detached: AtomicUsize,
 }
 
 /// Of one address.
@@ -56,6 +59,13 @@ pub(crate) struct Claim {
     admission: Arc<Admission>,
     client: ClientId,
     session: SessionId,
+    source: u64,
+}
+
+/// A session that is kept without a connection; dropping it gives its place back.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    admission: Arc<Admission>,
 }
 
 /// The address that connections are counted by. Whoever has one IPv6 address has the other 2^64 of its network too.
@@ -105,21 +115,42 @@ impl Admission {
         incarnation: u64,
         session: SessionId,
     ) -> Result<(Claim, Option<SessionId>), Refusal> {
-        let live = Live { incarnation, session };
-        let replaced = match self.live.entry(client.clone()) {
-            Entry::Occupied(held) if held.get().incarnation > incarnation => {
-                return Err(Refusal::new(
-                    ErrorCode::StaleIncarnation,
-                    format!("a newer run of client {client} is connected (incarnation {})", held.get().incarnation),
-                ));
-            }
+        let (live, source) = (Live { incarnation, session }, source_of(client, incarnation));
+        let entry = self.live.entry(client.clone());
+        if let Entry::Occupied(held) = &entry
+            && held.get().incarnation > incarnation
+        {
+            let newest = held.get().incarnation;
+            let message = format!("a newer run of client {client} is connected (incarnation {newest})");
+            return Err(Refusal::new(ErrorCode::StaleIncarnation, message));
+        }
+        // While the entry is held, so that both books name the same session.
+        self.publishers.insert(source, session);
+        let replaced = match entry {
             Entry::Occupied(mut held) => Some(held.insert(live).session),
             Entry::Vacant(free) => {
                 free.insert(live);
                 None
             }
         };
-        Ok((Claim { admission: Arc::clone(self), client: client.clone(), session }, replaced))
+        Ok((Claim { admission: Arc::clone(self), client: client.clone(), session, source }, replaced))
+    }
+
+    /// The session of a publisher.
+    pub(crate) fn session_of_publisher(&self, source: u64) -> Option<SessionId> {
+        self.publishers.get(&source).map(|session| *session)
+    }
+
+    /// Takes a place for a session without a connection, of which there may be as many as connections.
+    pub(crate) fn keep(self: &Arc<Self>, limits: &ConnectionLimits) -> Option<Kept> {
+        let kept = Kept { admission: Arc::clone(self) };
+        let detached = self.detached.fetch_add(1, Ordering::Relaxed) + 1;
+        (detached <= limits.connections_max).then_some(kept)
+    }
+
+    /// Sessions without a connection.
+    pub(crate) fn detached(&self) -> usize {
+        self.detached.load(Ordering::Relaxed)
     }
 
     /// The live session of a client.
@@ -188,6 +219,13 @@ impl Drop for Place {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.admission.live.remove_if(&self.client, |_, live| live.session == self.session);
+        self.admission.publishers.remove_if(&self.source, |_, session| *session == self.session);
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.admission.detached.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

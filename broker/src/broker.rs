@@ -10,7 +10,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use dashmap::DashMap;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, watch},
@@ -164,7 +163,6 @@ pub(crate) fn shared(
         rights: Arc::new(config.rights.clone()),
         admission: Arc::default(),
         serving: Serving::new(&config)?,
-        publishers: DashMap::new(),
         retained: Retained::new(config.retained, workers),
         mailboxes,
         epoch: AtomicU64::new(0),

@@ -9,12 +9,13 @@ mod stream;
 
 use std::{convert::Infallible, rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use quinn::{Connection, ConnectionError, Incoming, SendStream, VarInt};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info};
 use zonecast_protocol::{
@@ -96,18 +97,22 @@ pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Pl
             return worker.count(|stats| *stats.handshakes_failed.entry(failure.label()).or_default() += 1);
         }
     };
-    let hello::Introduced { connection, control, begun, software } = introduced;
+    let hello::Introduced { connection, control, begun, welcome, software } = introduced;
     let Begun { session, claim, resumed } = begun;
     info!(session = %session.id, client = %session.client, %address, %software, resumed, "session begins");
     let attendance = Attendance { worker, connection: &connection, session: &session };
-    let (writers, end) = attendance.attend(control).await;
+    let (writers, end) = attendance.attend(control, welcome).await;
     let (farewell, reason) = farewell(&connection, end).await;
-    if matches!(farewell, Farewell::None) && session.keeps() && !worker.is_draining() {
+    if matches!(farewell, Farewell::None)
+        && session.keeps()
+        && !worker.is_draining()
+        && let Some(kept) = worker.keep()
+    {
         info!(session = %session.id, client = %session.client, %reason, "link lost; the session is kept");
         // The connection's place is free again; the session is not the connection's any more.
         drop(writers);
         let worker = Rc::clone(worker);
-        tokio::task::spawn_local(async move { worker.keep_detached(&session, claim).await });
+        tokio::task::spawn_local(async move { worker.keep_detached(&session, claim, kept).await });
         return;
     }
     let label = attendance.take_leave(writers, farewell, &reason, claim).await;
@@ -145,7 +150,7 @@ enum Farewell {
 
 impl Attendance<'_> {
     /// Runs the session's tasks until one of them, the client, or the broker ends it. The writers are still running then.
-    async fn attend(&self, (send, frames): (SendStream, FrameStream)) -> (JoinSet<Served>, End) {
+    async fn attend(&self, (send, frames): (SendStream, FrameStream), welcome: Bytes) -> (JoinSet<Served>, End) {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
         let stall = worker.shared.config.connections.slow_consumer_timeout;
         let (left, goodbye) = oneshot::channel();
@@ -155,7 +160,7 @@ impl Attendance<'_> {
         readers.spawn_local(control::read(Rc::clone(worker), Rc::clone(session), frames, left, busy.clone()));
         readers.spawn_local(lane::accept(Rc::clone(worker), Rc::clone(session), connection.clone(), goodbye, busy));
         let mut writers = JoinSet::<Served>::new();
-        writers.spawn_local(control::write(Rc::clone(session), send, stall));
+        writers.spawn_local(control::write(Rc::clone(session), send, welcome, stall));
         writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
         let end = tokio::select! {
             biased;
@@ -191,15 +196,21 @@ impl Attendance<'_> {
             }
         }
         // Before the last words, which may take their time: a newer connection of the same client waits for this. Who
-        // said goodbye is sent what waits for it first.
+        // said goodbye is sent what waits for it first, unless its next run is there already.
+        let begun = Instant::now();
+        let stall = worker.shared.config.connections.slow_consumer_timeout;
         if let Farewell::AfterLastWords(_) = farewell {
             tokio::select! {
                 biased;
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
                 _ = first_ending(&mut writers) => {}
-                () = sleep(worker.shared.config.connections.slow_consumer_timeout) => {}
+                _ = session.ended() => {}
+                () = sleep(stall) => {}
             }
+        }
+        if !matches!(farewell, Farewell::None | Farewell::GoAway(ErrorCode::SessionReplaced)) {
+            session.forfeit_resume();
         }
         let left_behind = worker.part_with(session, claim).await;
         if let Farewell::GoAway(code) = farewell
@@ -214,8 +225,8 @@ impl Attendance<'_> {
                 let all_written = async { while writers.join_next().await.is_some() {} };
                 // Who leaves or is drained in good order is given the time that a slow reader has anyway.
                 let is_orderly = matches!(code, ErrorCode::Unspecified | ErrorCode::ShuttingDown);
-                let stall = worker.shared.config.connections.slow_consumer_timeout;
-                let _ = timeout(if is_orderly { stall } else { LAST_WORDS_TIMEOUT }, all_written).await;
+                let patience = if is_orderly { stall.saturating_sub(begun.elapsed()) } else { LAST_WORDS_TIMEOUT };
+                let _ = timeout(patience, all_written).await;
                 Some(code)
             }
             Farewell::None => None,

@@ -13,7 +13,7 @@ use crate::{
 
 /// Messages that wait in one worker's mailbox before senders wait. Few: what waits here is not seen by the gauges of the
 /// sessions that it is for, and must fit between the soft and the hard mark of their outboxes.
-pub(crate) const MAILBOX_MESSAGES_MAX: usize = 64;
+pub(crate) const MAILBOX_MESSAGES_MAX: usize = 16;
 
 /// A message to a worker. Handling one never waits, so workers cannot wait for each other in a circle.
 #[derive(Debug)]

@@ -59,6 +59,11 @@ impl Totals {
             ("topic_subscriptions", "Topic subscriptions held by sessions", held(|s| s.topics as u64)),
             ("queue_deliveries", "Deliveries that wait in outboxes", total(|s| s.queue_deliveries as u64)),
             ("queue_bytes", "Bytes of events that wait in outboxes", total(|s| s.queue_bytes as u64)),
+            (
+                "sessions_without_link",
+                "Sessions that are kept without a connection",
+                shared.admission.detached() as u64,
+            ),
             ("kept_deliveries", "Deliveries written and not acknowledged", total(|s| s.kept_deliveries as u64)),
             ("held_bytes", "Bytes of events that wait or are not acknowledged", total(|s| s.held_bytes as u64)),
             ("publishes_unprocessed", "Publishes that wait to be processed", total(|s| s.tickets as u64)),

@@ -88,6 +88,10 @@ pub(crate) struct Session {
     over_set: Notify,
     /// By what the soft marks are divided.
     scarcity: Cell<usize>,
+    /// Cleared when the session may not be resumed any more.
+    resumable: Cell<bool>,
+    /// The session that this one resumed.
+    resumed_from: Cell<Option<u64>>,
     /// The session that takes this one's place, if one does.
     heir: RefCell<Option<TakeOver>>,
     /// How fast its client may publish.
@@ -133,6 +137,8 @@ impl Session {
             over_since: Cell::new(None),
             over_set: Notify::new(),
             scarcity: Cell::new(1),
+            resumable: Cell::new(!resume_window.is_zero()),
+            resumed_from: Cell::new(None),
             heir: RefCell::default(),
             publish_rate: RefCell::new(publish_rate),
             steps: Cell::new(0),
@@ -331,9 +337,17 @@ impl Session {
         }
     }
 
+    /// The session's end is final: it is not to be resumed.
+    pub(crate) fn forfeit_resume(&self) {
+        self.resumable.set(false);
+    }
+
     /// Asks for the session's end. The first reason counts.
     pub(crate) fn end(&self, code: ErrorCode, reason: &str) {
         let mut end = self.end.borrow_mut();
+        if code != ErrorCode::SessionReplaced {
+            self.forfeit_resume();
+        }
         if end.is_none() {
             *end = Some((code, reason.to_owned()));
             self.end_set.notify_one();

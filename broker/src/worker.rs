@@ -13,7 +13,6 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use dashmap::DashMap;
 use tokio::{
     sync::{Mutex, Notify, mpsc},
     time::{Instant, sleep},
@@ -51,15 +50,13 @@ pub(crate) struct Shared {
     pub(crate) rights: Arc<Rights>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) serving: Serving,
-    /// The session of each publisher's source, for answers that come late.
-    pub(crate) publishers: DashMap<u64, SessionId>,
     /// What all sessions hold together.
     pub(crate) retained: Retained,
     pub(crate) mailboxes: Vec<mpsc::Sender<Mail>>,
     /// Number of the latest change of interest.
     pub(crate) epoch: AtomicU64,
     pub(crate) started: Instant,
-    /// Where each worker's numbering of sessions begins; greater with each start, so that numbers do not come again.
+    /// Where each worker's numbering of sessions begins; drawn by chance, so that numbers do not come again.
     pub(crate) first_session: u64,
 }
 

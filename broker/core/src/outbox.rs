@@ -17,6 +17,9 @@ pub use self::heritage::{LeftDeliveries, ResumePoint};
 use self::kept::{Kept, What, Written};
 use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
 
+/// So many numbers that were written and not acknowledged are kept for each delivery that may be held.
+const NUMBERS_KEPT_PER_DELIVERY: usize = 2;
+
 /// What became of a pushed event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -132,12 +135,6 @@ impl Outbox {
         self.waiting == 0 && self.written_through + 1 == self.next_seq
     }
 
-    /// Whether there is nothing to write and all that was written has been received.
-    #[must_use]
-    pub fn is_received(&self) -> bool {
-        self.is_empty() && self.kept.is_received()
-    }
-
     /// Deliveries that wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -168,6 +165,12 @@ impl Outbox {
         self.waiting_bytes + self.kept.bytes()
     }
 
+    /// Whether an event that may not be dropped found no room: the session cannot go on, nor be resumed.
+    #[must_use]
+    pub fn has_overflowed(&self) -> bool {
+        self.overflowed
+    }
+
     /// Transient events dropped so far.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
@@ -180,7 +183,8 @@ impl Outbox {
     #[must_use]
     pub fn is_over_soft_mark(&self, scarcity: usize) -> bool {
         let (deliveries, bytes) = self.lasting();
-        deliveries >= self.limits.deliveries_soft / scarcity || bytes >= self.limits.bytes_soft / scarcity
+        deliveries >= (self.limits.deliveries_soft / scarcity).max(1)
+            || bytes >= (self.limits.bytes_soft / scarcity).max(1)
     }
 
     /// Deliveries that may not be dropped, and their bytes: those that wait and those that are not acknowledged.
@@ -197,6 +201,11 @@ impl Outbox {
     }
 
     fn push_if_room(&mut self, event: OutboundEvent) -> Pushed {
+        // Numbers of transient events cost little, and hold nobody back; but a client that reads and never acknowledges
+        // would have them kept without an end.
+        if self.kept.len() >= NUMBERS_KEPT_PER_DELIVERY * self.limits.deliveries_max {
+            return Pushed::Overflow;
+        }
         if let Some(seq) = event.state_key().and_then(|key| self.state.get(key)).copied() {
             return self.replace(seq, event);
         }
@@ -249,7 +258,7 @@ impl Outbox {
             let Slot { seq, event: Some(event), resent, crashes } = slot else { continue };
             let arrival = event.arrival();
             let flags = DeliverFlags { resent, await_processing: arrival.ticket.is_some() };
-            self.forget(&event);
+            self.forget(seq, &event);
             waited(now_us.saturating_sub(arrival.at_us));
             drained.deliveries += 1;
             if event.is_transient() && datagrams.take(seq, flags, event.bytes()) {
@@ -330,10 +339,12 @@ impl Outbox {
     }
 
     /// Takes a departing event out of the accounts.
-    fn forget(&mut self, event: &OutboundEvent) {
+    fn forget(&mut self, seq: u64, event: &OutboundEvent) {
         self.waiting -= 1;
         self.waiting_bytes -= event.bytes().len();
-        if let Some(key) = event.state_key() {
+        if let Some(key) = event.state_key()
+            && self.state.get(key) == Some(&seq)
+        {
             self.state.remove(key);
         }
         if event.is_transient() {

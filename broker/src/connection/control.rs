@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
+use bytes::Bytes;
 use quinn::SendStream;
 use tokio::sync::oneshot;
 use zonecast_protocol::{
@@ -97,8 +98,9 @@ fn acknowledge(worker: &Worker, session: &Session, ack: &wire::DeliveryAck) -> R
     acknowledged.map_err(|error| FrameError::Impossible { frame: "DeliveryAck", problem: error.to_string() })
 }
 
-/// Writes answers as they come, many at once when many wait.
-pub(super) async fn write(session: Rc<Session>, mut send: SendStream, stall: Duration) -> Served {
+/// Writes the welcome, then answers as they come, many at once when many wait.
+pub(super) async fn write(session: Rc<Session>, mut send: SendStream, welcome: Bytes, stall: Duration) -> Served {
+    write_all(&mut send, welcome, || stall, "control").await?;
     while let Some(answers) = session.next_answers().await {
         write_all(&mut send, answers, || stall, "control").await?;
     }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ConnectionError, Incoming, SendStream};
 use thiserror::Error;
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ use crate::{
     worker::{Begun, Newcomer, Worker},
 };
 
+/// Most numbers of datagrams that a hello may name. The stream explains them every 50 ms; more are under way in no network.
+const DATAGRAMS_NAMED_MAX: usize = 65_536;
 /// Longest `Hello.software` in bytes.
 const SOFTWARE_BYTES_MAX: usize = 64;
 
@@ -33,6 +35,8 @@ pub(super) struct Introduced {
     pub(super) connection: Connection,
     pub(super) control: (SendStream, FrameStream),
     pub(super) begun: Begun,
+    /// The first thing to be written.
+    pub(super) welcome: Bytes,
     pub(super) software: String,
 }
 
@@ -102,13 +106,11 @@ pub(super) async fn introduce(
     let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
     let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
-        Ok((hello, mut control)) => {
-            admit(worker, hello, address, &mut control.0).await.map(|admitted| (admitted, control))
-        }
+        Ok((hello, control)) => admit(worker, hello, address).await.map(|admitted| (admitted, control)),
         Err(failure) => Err(failure),
     };
     match admitted {
-        Ok(((begun, software), control)) => Ok(Introduced { connection, control, begun, software }),
+        Ok(((begun, welcome, software), control)) => Ok(Introduced { connection, control, begun, welcome, software }),
         Err(failure) => {
             failure.close(&connection);
             Err(failure)
@@ -130,20 +132,15 @@ async fn read_hello(
     };
     match decode_client_frame(frame)? {
         client_frame::Frame::Hello(hello) => {
-            identity::check(worker, connection, &check(&hello)?, place)?;
+            identity::check(worker, connection, &check(&hello, worker.shared.limits.lanes_max)?, place)?;
             Ok((hello, (send, frames)))
         }
         other => Err(FrameError::Unexpected { frame: name_of(&other), place: "before the hello" }.into()),
     }
 }
 
-async fn admit(
-    worker: &Rc<Worker>,
-    hello: wire::Hello,
-    address: IpAddr,
-    control: &mut SendStream,
-) -> Result<(Begun, String), Failure> {
-    let client = check(&hello)?;
+async fn admit(worker: &Rc<Worker>, hello: wire::Hello, address: IpAddr) -> Result<(Begun, Bytes, String), Failure> {
+    let client = check(&hello, worker.shared.limits.lanes_max)?;
     let point = ResumePoint { delivered_through: hello.delivered_through, datagrams: hello.datagrams };
     let resume = Resume { session_id: hello.resume_session_id, point, control_through: hello.control_through };
     let newcomer = Newcomer {
@@ -157,9 +154,7 @@ async fn admit(
     let welcome = welcome(worker, &begun, &hello.lanes);
     let mut bytes = BytesMut::new();
     encode_server_frame(server_frame::Frame::Welcome(welcome), &mut bytes);
-    // A failure is met by the tasks that serve the session. Nothing else is written before them.
-    let _ = control.write_all(&bytes).await;
-    Ok((begun, hello.software))
+    Ok((begun, bytes.freeze(), hello.software))
 }
 
 fn welcome(worker: &Worker, begun: &Begun, lanes: &[wire::LanePosition]) -> wire::Welcome {
@@ -183,7 +178,7 @@ fn welcome(worker: &Worker, begun: &Begun, lanes: &[wire::LanePosition]) -> wire
     }
 }
 
-fn check(hello: &wire::Hello) -> Result<ClientId, Refusal> {
+fn check(hello: &wire::Hello, lanes_max: u32) -> Result<ClientId, Refusal> {
     if hello.protocol_version != PROTOCOL_VERSION {
         let message = format!("protocol_version is {}; this broker speaks {PROTOCOL_VERSION}", hello.protocol_version);
         return Err(Refusal::new(ErrorCode::UnsupportedVersion, message));
@@ -194,6 +189,12 @@ fn check(hello: &wire::Hello) -> Result<ClientId, Refusal> {
     }
     if hello.software.len() > SOFTWARE_BYTES_MAX {
         return Err(invalid(format!("software is longer than {SOFTWARE_BYTES_MAX} bytes")));
+    }
+    if hello.lanes.len() > lanes_max as usize {
+        return Err(invalid(format!("lanes has {} entries; there are {lanes_max} lanes", hello.lanes.len())));
+    }
+    if hello.datagrams.len() > DATAGRAMS_NAMED_MAX {
+        return Err(invalid(format!("datagrams has {} entries; at most {DATAGRAMS_NAMED_MAX}", hello.datagrams.len())));
     }
     ClientId::new(&hello.client_id).map_err(|error| invalid(error.to_string()))
 }

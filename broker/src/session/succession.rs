@@ -2,7 +2,7 @@
 
 use std::{cell::Ref, net::IpAddr, rc::Rc};
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use zonecast_core::{LeftDeliveries, LeftFrames, ResumePoint, SessionId, Standing, Ticket};
 
 use super::Session;
@@ -37,6 +37,10 @@ pub(crate) struct Heritage {
     /// The frames of the control stream that the client has not got: when the session is resumed, and its interest is
     /// the new one's already.
     pub(crate) resumed: Option<LeftFrames>,
+    /// The session that is named in the new one's hello, when it is resumed.
+    pub(crate) resumed_from: Option<u64>,
+    /// Since when the queue was over its soft mark.
+    pub(crate) over_since: Option<Instant>,
     /// Whether both belong to the same run of the client.
     pub(crate) same_run: bool,
 }
@@ -55,10 +59,14 @@ impl TakeOver {
     /// Whether this resumes `session`: the same run of the client goes on where it stood.
     pub(crate) fn resumes(&self, session: &Session) -> bool {
         let Some(resume) = &self.resume else { return false };
-        resume.session_id == session.id.get()
+        let is_named =
+            resume.session_id == session.id.get() && session.outbox.borrow().has_sent(resume.point.delivered_through);
+        // The client never got the welcome of the session between, and so nothing else of it.
+        let is_between = session.resumed_from.get() == Some(resume.session_id);
+        (is_named || is_between)
             && self.incarnation == session.incarnation
-            && session.keeps()
-            && session.outbox.borrow().has_sent(resume.point.delivered_through)
+            && session.resumable.get()
+            && !session.outbox.borrow().has_overflowed()
             && session.control.borrow().goes_on_from(resume.control_through)
     }
 }
@@ -100,11 +108,15 @@ impl Session {
     pub(crate) fn bequeath(&self, heir: Option<&TakeOver>, resumed: bool) -> Heritage {
         let rules = self.rules.borrow();
         let resume = heir.and_then(|heir| heir.resume.as_ref()).filter(|_| resumed);
-        let point = resume.map(|resume| resume.point.clone()).unwrap_or_default();
+        // What the client says of another session's numbers says nothing of this one's.
+        let own = resume.filter(|resume| resume.session_id == self.id.get());
+        let point = own.map(|resume| resume.point.clone()).unwrap_or_default();
         let heritage = Heritage {
             deliveries: self.outbox.borrow_mut().bequeath(&point),
             standing: rules.standing().clone(),
             resumed: resume.and_then(|resume| self.control.borrow_mut().bequeath(resume.control_through)),
+            resumed_from: resume.map(|resume| resume.session_id),
+            over_since: self.over_since.get(),
             same_run: heir.is_some_and(|heir| heir.incarnation == self.incarnation),
         };
         self.set_gauge();
@@ -113,13 +125,18 @@ impl Session {
 
     /// Begins where another session has ended. `poison` is told the tickets of deliveries that are given up.
     pub(crate) fn inherit(&self, heritage: Heritage, redeliveries_max: u32, poison: impl FnMut(Option<Ticket>)) {
-        let Heritage { deliveries, standing, resumed, same_run } = heritage;
+        let Heritage { deliveries, standing, resumed, resumed_from, over_since, same_run } = heritage;
         self.outbox.borrow_mut().inherit(deliveries, !same_run, redeliveries_max, poison);
         if let Some(frames) = resumed {
             self.rules.borrow_mut().resume(standing);
             self.control.borrow_mut().inherit(frames);
+            self.resumed_from.set(resumed_from);
         }
         self.set_gauge();
+        if self.over_since.get().is_some() && same_run {
+            // Or whoever connects again and again would hold its publishers back without an end.
+            self.over_since.set(over_since.or(self.over_since.get()));
+        }
     }
 
     /// The session has all that it inherits: zones can be handed over to it.

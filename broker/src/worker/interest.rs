@@ -4,9 +4,13 @@ use std::{
     convert::Infallible,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use zonecast_core::{InterestChange, InterestOp, Router};
 use zonecast_protocol::{
     ClientId, Refusal,
@@ -21,6 +25,9 @@ use crate::{
 
 /// Zones told of in one `ZonesReceived`: with the longest names, 32 kinds each and a little more, some 800 KB.
 const ZONES_PER_FRAME: usize = 300;
+
+/// How long zones that are handed over wait for a receiver that is connecting again.
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Held by whoever has events that were matched and are not in the other workers' mailboxes yet.
 pub(super) type Flight = mpsc::Sender<Infallible>;
@@ -56,10 +63,12 @@ impl Worker {
         }
         let Flights { flight, mut landed } = self.flights.take();
         drop(flight);
+        // The next change that waits, waits for these flights too: they count as one of those that begin now.
+        let still_flying = self.flight();
         tokio::task::spawn_local(async move {
             // Nothing is ever sent: the channel ends with the last flight.
             let _ = landed.recv().await;
-            drop(applied);
+            drop((applied, still_flying));
         });
     }
 
@@ -99,6 +108,10 @@ impl Worker {
             let message = format!("client {to_client} has no live session on this broker");
             Refusal::new(ErrorCode::UnknownClient, message)
         };
+        if to_client == session.client {
+            let message = "to_client_id names the sender; zones go to another client";
+            return Err(Refusal::new(ErrorCode::InvalidArgument, message));
+        }
         let zones = session.rules.borrow().give_zones(&self.state.borrow().router, &request.zone_ids)?;
         let to = self.shared.admission.session_of(&to_client).ok_or_else(unknown)?;
         let (answer, answered) = oneshot::channel();
@@ -119,8 +132,13 @@ impl Worker {
     pub(crate) async fn take_zones(&self, take: TakeZones) {
         // Dropping the answer tells the sender.
         let Some(session) = self.session(take.to) else { return };
-        // A session that is to resume another has its zones, and their ids, only then.
-        session.ready().await;
+        // A session that is to resume another has its zones, and their ids, only then. That may wait for the sender's own
+        // session, so it must not be waited for without an end.
+        if timeout(READY_TIMEOUT, session.ready()).await.is_err() {
+            let message = format!("client {} is just connecting again; try again", session.client);
+            let _ = take.answer.send(Err(Refusal::new(ErrorCode::UnknownClient, message)));
+            return;
+        }
         let _step = session.step();
         let mut taken = Vec::new();
         let changed = self

@@ -47,7 +47,7 @@ impl Worker {
     pub(super) fn take_settled(&self, settled: Vec<Settled>) {
         let (mut moved, state) = (Vec::new(), self.state.borrow());
         for answer in settled {
-            let session = self.shared.publishers.get(&answer.publisher).map(|id| *id);
+            let session = self.shared.admission.session_of_publisher(answer.publisher);
             match session.and_then(|id| state.sessions.get(&id)) {
                 Some(session) => session.answer(frame_of(answer)),
                 // Without a session there is nobody to tell; elsewhere there is.
@@ -67,7 +67,7 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.to_report.notified() => {}
-                () = self.ticket_issued.notified(), if expiry.is_none() => {}
+                () = self.ticket_issued.notified() => {}
                 () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => self.expire(),
             }
             self.send_reports().await;
@@ -103,7 +103,7 @@ impl Worker {
         for answer in settled {
             self.count(|stats| stats.count_settled(answer.result));
             // A publisher without a session has nobody who waits.
-            if let Some(session) = self.shared.publishers.get(&answer.publisher).map(|id| *id) {
+            if let Some(session) = self.shared.admission.session_of_publisher(answer.publisher) {
                 by_worker.entry(session.worker()).or_default().push(answer);
             }
         }

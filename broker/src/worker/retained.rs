@@ -45,8 +45,8 @@ impl Worker {
         }
     }
 
-    /// Beyond the soft bound sessions are over their marks earlier, beyond the hard one the session of this worker that
-    /// holds most is ended.
+    /// Beyond the soft bound sessions are over their marks earlier, beyond the hard one the largest session of the
+    /// worker whose sessions hold most is ended.
     fn bound_retained(&self) {
         let Retained { limits, by_worker } = &self.shared.retained;
         let state = self.state.borrow();
@@ -59,7 +59,10 @@ impl Worker {
         if self.scarcity.replace(scarcity) != scarcity {
             state.sessions.values().for_each(|session| session.set_scarcity(scarcity));
         }
+        // Of all workers, the one whose sessions hold most ends its largest.
+        let is_fullest = by_worker.iter().all(|other| other.load(Ordering::Relaxed) <= held);
         if total > limits.bytes_max
+            && is_fullest
             && let Some(largest) = state.sessions.values().max_by_key(|session| session.outbox().held_bytes())
         {
             largest

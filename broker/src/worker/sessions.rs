@@ -10,7 +10,7 @@ use zonecast_protocol::{ClientId, Refusal, source_of, wire::ErrorCode};
 use super::Worker;
 use crate::{
     PublishLimits,
-    admission::Claim,
+    admission::{Claim, Kept},
     mail::Mail,
     session::{Heritage, Resume, Session, TakeOver},
     stats::end_label,
@@ -50,7 +50,6 @@ impl Worker {
         };
         let (claim, replaced) = self.shared.admission.claim(&client, incarnation, id)?;
         let source = source_of(&client, incarnation);
-        self.shared.publishers.insert(source, id);
         let rules = SessionRules::new(id, source, Arc::clone(&self.shared.rights), Arc::clone(&self.shared.limits));
         let window = resume_window.min(self.shared.config.sessions.resume_window_max);
         let PublishLimits { per_second_max, burst_max, .. } = self.shared.config.publishes;
@@ -59,6 +58,7 @@ impl Worker {
         let session = Rc::new(Session::new(id, client, incarnation, window, rules, outbox, rate));
         {
             let mut state = self.state.borrow_mut();
+            session.set_scarcity(self.scarcity.get());
             state.stats.sessions_opened += 1;
             state.sessions.insert(id, Rc::clone(&session));
             state.gauges.insert(id, Arc::clone(&session.gauge));
@@ -106,8 +106,13 @@ impl Worker {
         session.end(ErrorCode::SessionReplaced, &reason);
     }
 
+    /// A place for a session without a link, if there is one.
+    pub(crate) fn keep(&self) -> Option<Kept> {
+        self.shared.admission.keep(&self.shared.config.connections)
+    }
+
     /// Keeps a session whose link was lost, until it is resumed, ended or given up. Says in a few words why it ended.
-    pub(crate) async fn keep_detached(&self, session: &Rc<Session>, claim: Claim) {
+    pub(crate) async fn keep_detached(&self, session: &Rc<Session>, claim: Claim, _kept: Kept) {
         self.count(|stats| stats.sessions_detached += 1);
         let stall = self.shared.config.connections.slow_consumer_timeout;
         let (code, reason) = tokio::select! {
@@ -118,6 +123,9 @@ impl Worker {
             }
             () = sleep(session.resume_window) => (ErrorCode::SessionLost, "its client did not come back".to_owned()),
         };
+        if code != ErrorCode::SessionReplaced {
+            session.forfeit_resume();
+        }
         let left = self.part_with(session, claim).await;
         session.close();
         let label = if code == ErrorCode::SessionLost { end_label(None) } else { end_label(Some(code)) };
@@ -153,7 +161,6 @@ impl Worker {
             // At once: until here it counted by being there, and a count must never fall.
             state.stats.dropped_transient += session.outbox().dropped_total();
         }
-        self.shared.publishers.remove_if(&session.rules.borrow().source(), |_, id| *id == session.id);
         drop(claim);
         // The heir may have gone in the meantime.
         let lost = match heir {

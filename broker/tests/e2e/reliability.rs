@@ -96,6 +96,16 @@ async fn what_hinders_processing_is_told(workers: usize) {
     publisher.write_publish(wire::Publish { expires_in_ms: 50, ..processed(&event) }).await;
     let late = delivery(&mut server).await;
     assert_eq!(answer(publisher.next().await), (event.lane_seq, Err(ErrorCode::Expired)));
+    // One that may wait for long does not hide the next that may not.
+    let patient = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.write_publish(wire::Publish { expires_in_ms: 15_000, ..processed(&patient) }).await;
+    let _ = delivery(&mut server).await;
+    let hasty = publisher.event_at("earth", 1.0, 1.0, 1.0);
+    publisher.write_publish(wire::Publish { expires_in_ms: 50, ..processed(&hasty) }).await;
+    let second = delivery(&mut server).await;
+    assert_eq!(answer(publisher.next().await), (hasty.lane_seq, Err(ErrorCode::Expired)));
+    server.send(ack(0, &[second.seq - 1])).await;
+    assert_eq!(answer(publisher.next().await), (patient.lane_seq, Ok(1)));
     server.send(ack(late.seq, &[late.seq])).await;
 
     let event = publisher.event_at("earth", 1.0, 1.0, 1.0);

@@ -10,6 +10,7 @@ use crate::reliability::{ack, answer, delivery, lasting_hello, processed};
 
 crate::with_one_and_two_workers! {
     a_resumed_session_goes_on_where_it_stood
+    a_welcome_that_is_lost_costs_nothing
     a_session_that_is_not_resumed_inherits_what_was_not_received
     what_kills_one_run_after_the_other_is_given_up
     a_session_that_nobody_resumes_ends
@@ -95,6 +96,29 @@ async fn a_resumed_session_goes_on_where_it_stood(workers: usize) {
     second.send(client_frame::Frame::UpdateZones(remove)).await;
     assert!(matches!(second.next().await, server_frame::Frame::InterestApplied(applied) if applied.request_id == 2));
     assert_eq!(publish(&mut publisher).await, Ok(0));
+}
+
+async fn a_welcome_that_is_lost_costs_nothing(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let (mut first, welcome) = server(&world, "server").await;
+    assert_eq!(publish(&mut publisher).await, Ok(1));
+    let _ = delivery(&mut first).await;
+    cut(&first);
+    let hello = wire::Hello { resume_session_id: welcome.session_id, control_through: 1, ..lasting_hello("server", 1) };
+    // The client gives these up before it has read a word of them, and names the session that it knows.
+    for _ in 0..2 {
+        let (unread, welcome) = lasting(&world, hello.clone()).await;
+        assert!(welcome.resumed);
+        cut(&unread);
+    }
+    assert_eq!(publish(&mut publisher).await, Ok(1), "its zones are held all the while");
+    let (mut last, welcome) = lasting(&world, hello).await;
+    assert!(welcome.resumed);
+    for number in 1..=2 {
+        let deliver = delivery(&mut last).await;
+        assert_eq!((deliver.seq, lane_seq(&deliver)), (number, number));
+    }
 }
 
 /// Publishes to nobody, and returns the answer.
@@ -223,6 +247,10 @@ async fn answers_find_a_publisher_that_has_moved(workers: usize) {
 async fn zones_can_be_given_to_a_session_without_a_link(workers: usize) {
     let world = World::new(workers).await;
     let (mut giver, _) = server(&world, "giver").await;
+    let to_itself =
+        wire::HandOverZones { request_id: giver.request_id(), zone_ids: vec![1], to_client_id: "giver".to_owned() };
+    let refused = giver.request(client_frame::Frame::HandOverZones(to_itself)).await;
+    assert_eq!(refused, Err(ErrorCode::InvalidArgument), "or it would wait for itself");
     let (taker, welcome) = lasting(&world, lasting_hello("taker", 1)).await;
     cut(&taker);
     let hand_over =

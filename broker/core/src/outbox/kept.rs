@@ -1,6 +1,6 @@
 //! What was written to a session and is kept until the session has said that it has it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::OutboundEvent;
 
@@ -43,9 +43,9 @@ impl Kept {
         self.bytes
     }
 
-    /// Whether everything was received. What is received and not processed does not count.
-    pub(super) fn is_received(&self) -> bool {
-        self.unreceived.is_empty()
+    /// Everything that is kept, numbers without an event among it.
+    pub(super) fn len(&self) -> usize {
+        self.unreceived.len() + self.unprocessed.len()
     }
 
     /// Keeps a delivery, which must have a greater number than all before.
@@ -72,6 +72,7 @@ impl Kept {
 
     /// These transient events were received although nothing is known of what was written before.
     pub(super) fn received_alone(&mut self, seqs: &[u64]) {
+        let seqs: BTreeSet<u64> = seqs.iter().copied().collect();
         self.unreceived.retain(|Written { seq, what }| !matches!(what, What::Transient) || !seqs.contains(seq));
     }
 

@@ -45,7 +45,8 @@ impl Outbox {
     fn drop_oldest_transient(&mut self) -> bool {
         let Some(at) = self.transient.front().and_then(|&seq| self.slot_of(seq)) else { return false };
         let Some(event) = self.slots[at].event.take() else { return false };
-        self.forget(&event);
+        let seq = self.slots[at].seq;
+        self.forget(seq, &event);
         self.dropped_total += 1;
         if self.slots.len() > 2 * self.waiting + 64 {
             self.slots.retain(|slot| slot.event.is_some());

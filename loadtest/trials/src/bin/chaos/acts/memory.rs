@@ -75,7 +75,10 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     if kills.unwrap_or(0) > 0 {
         stage.breach("the broker was killed for its memory".to_owned());
     }
-    // The group can be removed only when the broker is gone.
+    // The group can be removed only when the broker is gone, and nobody should see it go.
+    for peer in &peers {
+        peer.dismiss().await;
+    }
     broker.dismiss().await;
     Ok(())
 }
