@@ -23,7 +23,8 @@ pub struct LocalGround {
     pub runtime: Arc<dyn Runtime>,
     /// The seed of QUIC's random numbers, varied by the worker's number.
     pub rng_seed: [u8; 32],
-    /// Where each worker's numbering of sessions begins, up to 2^48; greater at each start.
+    /// Where each worker's numbering of sessions begins, up to 2^48: with room to the numbers of any other start, of this
+    /// broker and of others.
     pub first_session: u64,
 }
 
@@ -37,7 +38,8 @@ pub struct LocalGround {
 /// then nobody is told.
 pub struct LocalBroker {
     shared: Arc<Shared>,
-    phase: watch::Sender<Phase>,
+    /// One for each worker: tokio's watch wakes several receivers in an order that it draws by chance.
+    phases: Vec<watch::Sender<Phase>>,
 }
 
 /// One worker of a [`LocalBroker`], to be [run](Self::run).
@@ -70,19 +72,23 @@ impl LocalBroker {
         })?;
         let (shared, mailboxes) = shared(config, sockets.len(), first_session)?;
         let setup = EndpointSetup::new(&shared.config, &shared.serving);
-        let (phase, watched) = watch::channel(Phase::Serving);
-        let worker = |(index, (socket, mailbox))| LocalWorker {
-            index,
-            shared: Arc::clone(&shared),
-            setup: setup.clone(),
-            socket,
-            runtime: Arc::clone(&runtime),
-            rng_seed: varied(rng_seed, index),
-            mailbox,
-            phase: watched.clone(),
+        let mut phases = Vec::with_capacity(sockets.len());
+        let worker = |(index, (socket, mailbox))| {
+            let (sender, phase) = watch::channel(Phase::Serving);
+            phases.push(sender);
+            LocalWorker {
+                index,
+                shared: Arc::clone(&shared),
+                setup: setup.clone(),
+                socket,
+                runtime: Arc::clone(&runtime),
+                rng_seed: varied(rng_seed, index),
+                mailbox,
+                phase,
+            }
         };
         let workers = (0..).zip(sockets.into_iter().zip(mailboxes)).map(worker).collect();
-        Ok((Self { shared, phase }, workers))
+        Ok((Self { shared, phases }, workers))
     }
 
     /// Connections that are in now, with or without a session.
@@ -95,7 +101,9 @@ impl LocalBroker {
     /// what waits for them is sent. The workers end when all is done, however long it takes; the caller knows when to
     /// wait no longer.
     pub fn drain(&self) {
-        self.phase.send_replace(Phase::Draining);
+        for phase in &self.phases {
+            phase.send_replace(Phase::Draining);
+        }
     }
 }
 

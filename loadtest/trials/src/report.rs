@@ -1,6 +1,9 @@
 //! The sum of many runs, and what is said of it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -18,6 +21,7 @@ pub struct Report {
     packets: PacketCounts,
     troubles: BTreeMap<&'static str, u64>,
     failures: BTreeMap<u64, Vec<String>>,
+    unrepeatable: BTreeSet<u64>,
 }
 
 impl Report {
@@ -36,6 +40,17 @@ impl Report {
             });
             self.failures.insert(seed, words.collect());
         }
+    }
+
+    /// Adds a seed that gave two different runs.
+    pub fn add_unrepeatable(&mut self, seed: u64) {
+        self.unrepeatable.insert(seed);
+    }
+
+    /// The seeds that gave two different runs.
+    #[must_use]
+    pub fn unrepeatable(&self) -> &BTreeSet<u64> {
+        &self.unrepeatable
     }
 
     /// How often each kind of fault really happened.
@@ -103,6 +118,7 @@ impl Report {
             "routed_loss_on_crash": self.sums.routed_lost_on_crash as f64 / due,
             "routed_loss_with_notice": self.sums.routed_lost_with_notice as f64 / due,
             "packets": self.packets.sent,
+            "unrepeatable": self.unrepeatable.len(),
             "faults": self.faults(),
             "failed_seeds": failures,
         })

@@ -40,6 +40,10 @@ struct Options {
     #[arg(long, value_name = "T")]
     threads: Option<NonZeroUsize>,
 
+    /// Play each seed twice and compare the hashes of all packets: a run must be a function of its seed
+    #[arg(long)]
+    twice: bool,
+
     /// Print the result as JSON instead of a few lines
     #[arg(long)]
     json: bool,
@@ -70,10 +74,17 @@ fn main() -> ExitCode {
     for seed in report.failures().keys() {
         eprintln!("error: seed {seed} breaks a promise; its story: cargo xtask sim --seed {seed}");
     }
+    for seed in report.unrepeatable() {
+        eprintln!("error: seed {seed} gave two different runs");
+    }
     for fault in &missing {
         eprintln!("error: the fault {fault} never happened; play more seeds");
     }
-    if report.failures().is_empty() && missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.failures().is_empty() && report.unrepeatable().is_empty() && missing.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Numbers in lines of their own, groups of them in one.
@@ -107,7 +118,12 @@ fn many(options: &Options, identity: &Identity) -> Report {
             let seed = options.first + number;
             let outcome = perform(Plan::draw(seed), identity, None);
             tell_of_failure(seed, &outcome);
-            report.lock().unwrap_or_else(PoisonError::into_inner).add(seed, &outcome);
+            let repeats = !options.twice || perform(Plan::draw(seed), identity, None).hash == outcome.hash;
+            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+            report.add(seed, &outcome);
+            if !repeats {
+                report.add_unrepeatable(seed);
+            }
         }
     };
     std::thread::scope(|scope| {

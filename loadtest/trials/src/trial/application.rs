@@ -196,7 +196,7 @@ impl Reader {
         received: Rc<RefCell<Option<mpsc::UnboundedSender<ZoneSpec>>>>,
     ) {
         while let Some(item) = {
-            self.may_read().await;
+            self.stage.client(self.ear.run.client).may_read().await;
             zones.next().await
         } {
             match item {
@@ -216,7 +216,7 @@ impl Reader {
 
     async fn read_topics(mut self, mut topics: TopicSubscription) {
         while let Some(item) = {
-            self.may_read().await;
+            self.stage.client(self.ear.run.client).may_read().await;
             topics.next().await
         } {
             match item {
@@ -226,13 +226,6 @@ impl Reader {
                 _ => {}
             }
         }
-    }
-
-    /// Waits while the application is frozen.
-    async fn may_read(&self) {
-        let mut reads = self.stage.client(self.ear.run.client).reads.subscribe();
-        // Fails only when the host is gone, and this with it.
-        let _ = reads.wait_for(|reads| *reads).await;
     }
 
     fn note(&self, notice: Notice, why: &str) {

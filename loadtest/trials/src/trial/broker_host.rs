@@ -27,8 +27,8 @@ const PORT: u16 = 4433;
 const PROCESSED_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a broker that shuts down may take.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
-/// Sessions that one life of a broker may number.
-const SESSIONS_PER_START: u64 = 1 << 20;
+/// From among so many places each life of a broker begins to number its sessions, as the product does.
+const FIRST_SESSIONS: u64 = 0x0fff_ffff;
 
 pub(super) struct BrokerHost {
     stage: Weak<Stage>,
@@ -86,7 +86,7 @@ impl BrokerHost {
             sockets: (0..self.workers).map(bind).collect(),
             runtime: Arc::new(LocalRuntime),
             rng_seed: seed_bytes(seed),
-            first_session: starts * SESSIONS_PER_START,
+            first_session: (mixed(seed, 1) & FIRST_SESSIONS) << 20,
         };
         let (broker, workers) = match LocalBroker::new(config(&stage, address), ground) {
             Ok(made) => made,

@@ -104,9 +104,9 @@ async fn play(stage: &Rc<Stage>, number: u32, trouble: Trouble) {
         TroubleKind::FrozenReader(client) => {
             stage.count("frozen_readers");
             let client = stage.client(client);
-            client.reads.send_replace(false);
+            client.set_reads(false);
             sleep_until(end).await;
-            client.reads.send_replace(true);
+            client.set_reads(true);
         }
     }
 }

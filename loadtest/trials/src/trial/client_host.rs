@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
     task::{JoinHandle, spawn_local},
 };
 use zonecast_client::{Client, ClientConfig, ConnectionState, TransportOptions, ZoneControl, ZoneSpec};
@@ -37,7 +37,8 @@ pub(super) struct ClientHost {
     /// Processes that live on although a newer one was started.
     former: RefCell<Vec<(Process, Option<Present>)>>,
     /// Whether the application reads its subscriptions.
-    pub(super) reads: watch::Sender<bool>,
+    reads: Cell<bool>,
+    reads_again: Notify,
     /// Set while the client is there and has its zones.
     pub(super) present: RefCell<Option<Present>>,
 }
@@ -72,7 +73,8 @@ impl ClientHost {
             ports: Cell::new(FIRST_PORT),
             process: RefCell::default(),
             former: RefCell::default(),
-            reads: watch::Sender::new(true),
+            reads: Cell::new(true),
+            reads_again: Notify::new(),
             present: RefCell::default(),
         }
     }
@@ -90,6 +92,19 @@ impl ClientHost {
         self.ports.set(self.ports.get() + 1);
         let site = u8::try_from(self.number).unwrap_or(u8::MAX);
         SocketAddr::from((Ipv4Addr::new(10, 1, site, 1), self.ports.get()))
+    }
+
+    /// Freezes the application's readers, or lets them go on.
+    pub(super) fn set_reads(&self, reads: bool) {
+        self.reads.set(reads);
+        self.reads_again.notify_waiters();
+    }
+
+    /// Waits while the application is frozen.
+    pub(super) async fn may_read(&self) {
+        while !self.reads.get() {
+            self.reads_again.notified().await;
+        }
     }
 
     /// Whether there is a process.
