@@ -94,7 +94,12 @@ fn perform(workspace: &Workspace, step: Step) -> Result<()> {
 
 fn selected(only: &[Step]) -> Vec<Step> {
     let all = Step::value_variants().iter().copied();
-    if only.is_empty() { all.collect() } else { all.filter(|step| only.contains(step)).collect() }
+    if only.is_empty() {
+        println!("NOT RUN unless named, for they are not steady yet: ci --only fuzz --only chaos");
+        all.filter(|step| !matches!(step, Step::Fuzz | Step::Chaos)).collect()
+    } else {
+        all.filter(|step| only.contains(step)).collect()
+    }
 }
 
 /// One ending per step; after a failure the rest is not run, because it would hide the message.
@@ -170,7 +175,7 @@ mod tests {
     #[test]
     fn steps_run_in_their_own_order_however_they_are_named() {
         assert_eq!(selected(&[Step::Test, Step::Fmt]), [Step::Fmt, Step::Test]);
-        assert_eq!(selected(&[]), Step::value_variants());
+        assert_eq!(selected(&[]).len() + 2, Step::value_variants().len());
     }
 
     #[test]
