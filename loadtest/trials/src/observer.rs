@@ -29,7 +29,7 @@ pub use self::{
 /// A place in the order of all that the observer was told.
 type Step = u64;
 
-/// The model. See the [module](self).
+/// The model: what the applications of one run may see, and what they saw.
 #[derive(Debug, Default)]
 pub struct Observer {
     step: Step,
