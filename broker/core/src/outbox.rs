@@ -13,7 +13,7 @@ use zonecast_protocol::{
     wire::GapReason,
 };
 
-pub use self::heritage::{LeftDeliveries, ResumePoint};
+pub use self::heritage::{LeftDeliveries, ResumePoint, Succession};
 use self::kept::{Kept, What, Written};
 use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
 
