@@ -215,6 +215,11 @@ impl Session {
         Ok(())
     }
 
+    /// Bytes of events and control frames that wait or are not acknowledged.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.outbox.borrow().held_bytes() + self.control.borrow().held_bytes()
+    }
+
     /// Looks at the outbox.
     pub(crate) fn outbox(&self) -> Ref<'_, Outbox> {
         self.outbox.borrow()

@@ -18,7 +18,7 @@ const SCARCITY: usize = 8;
 /// How often what is held is compared with the bounds: often enough that little can come in between.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes of events that the sessions of each worker hold: waiting, or not acknowledged.
+/// Bytes of events and control frames that the sessions of each worker hold: waiting, or not acknowledged.
 #[derive(Debug)]
 pub(crate) struct Retained {
     limits: RetainedLimits,
@@ -50,7 +50,7 @@ impl Worker {
     fn bound_retained(&self) {
         let Retained { limits, by_worker } = &self.shared.retained;
         let state = self.state.borrow();
-        let held: usize = state.sessions.values().map(|session| session.outbox().held_bytes()).sum();
+        let held: usize = state.sessions.values().map(|session| session.held_bytes()).sum();
         if let Some(own) = by_worker.get(usize::from(self.index)) {
             own.store(held, Ordering::Relaxed);
         }
@@ -63,7 +63,7 @@ impl Worker {
         let is_fullest = by_worker.iter().all(|other| other.load(Ordering::Relaxed) <= held);
         if total > limits.bytes_max
             && is_fullest
-            && let Some(largest) = state.sessions.values().max_by_key(|session| session.outbox().held_bytes())
+            && let Some(largest) = state.sessions.values().max_by_key(|session| session.held_bytes())
         {
             largest
                 .end(ErrorCode::SlowConsumer, "the broker's memory for queues is full, and this queue is the largest");

@@ -178,7 +178,7 @@ impl State {
             queue_deliveries += outbox.len();
             queue_bytes += outbox.bytes();
             kept_deliveries += outbox.kept();
-            held_bytes += outbox.held_bytes();
+            held_bytes += session.held_bytes();
             stats.dropped_transient += outbox.dropped_total();
         }
         Snapshot {
