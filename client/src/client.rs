@@ -55,6 +55,8 @@ pub struct ClientStats {
     pub resumed: u64,
     /// Events among those received that had been received before, and were not handed on again.
     pub duplicates: u64,
+    /// Values of class state among the events received that came behind a later value of their key, and were not handed on.
+    pub outdated: u64,
 }
 
 impl Client {
@@ -119,6 +121,7 @@ impl Client {
             refused: counters.refused.load(Relaxed),
             resumed: counters.resumed.load(Relaxed),
             duplicates: counters.duplicates.load(Relaxed),
+            outdated: counters.outdated.load(Relaxed),
         }
     }
 

@@ -94,6 +94,7 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    pub(crate) outdated: AtomicU64,
 }
 
 pub(crate) struct Shared {
