@@ -38,8 +38,10 @@ pub(crate) enum Keep {
 pub(crate) struct LaneQueue<T> {
     /// Frames that no chunk was made of yet.
     waiting: BytesMut,
-    /// One mark for each frame of `waiting`; their numbers follow each other.
+    /// One mark for each frame of `waiting`; their numbers rise.
     marks: VecDeque<Mark<T>>,
+    /// Bytes of those of `waiting` that nobody wants any more: never more than half.
+    given_up_bytes: usize,
     /// Frames that were in a chunk, on this connection or an earlier one, and have no answer.
     retained: Retained<T>,
     /// The unwritten rest of the current chunk.
@@ -112,6 +114,7 @@ impl<T> LaneQueue<T> {
         Self {
             waiting: BytesMut::new(),
             marks: VecDeque::new(),
+            given_up_bytes: 0,
             retained: Retained::new(flag_resent),
             chunk: Bytes::new(),
             in_chunk: VecDeque::new(),
@@ -150,7 +153,6 @@ impl<T> LaneQueue<T> {
     /// Whole frames, as many as fit in `chunk_bytes_max`, at least one: first those that are sent again.
     pub(crate) fn next_chunk(&mut self, chunk_bytes_max: usize) -> Next {
         if self.chunk.is_empty() {
-            self.skip_given_up();
             let done = self.marks.is_empty() && self.retained.all_sent();
             if self.finishing && (done || self.paused) {
                 return Next::Finish;
@@ -169,12 +171,26 @@ impl<T> LaneQueue<T> {
         Next::Chunk(self.chunk.clone())
     }
 
-    fn skip_given_up(&mut self) {
-        while self.marks.front().is_some_and(|mark| mark.given_up)
-            && let Some(mark) = self.marks.pop_front()
-        {
+    /// Forgets the frames that were given up: those in front at once, the others when they are more than half of all.
+    fn forget_given_up(&mut self) {
+        while let Some(mark) = self.marks.pop_front_if(|mark| mark.given_up) {
             self.waiting.advance(mark.frame_bytes);
+            self.given_up_bytes -= mark.frame_bytes;
         }
+        if self.given_up_bytes * 2 <= self.waiting.len() {
+            return;
+        }
+        let mut wanted = BytesMut::with_capacity(self.waiting.len() - self.given_up_bytes);
+        let mut rest = &self.waiting[..];
+        self.marks.retain(|mark| {
+            let (frame, behind) = rest.split_at(mark.frame_bytes);
+            rest = behind;
+            if !mark.given_up {
+                wanted.extend_from_slice(frame);
+            }
+            !mark.given_up
+        });
+        (self.waiting, self.given_up_bytes) = (wanted, 0);
     }
 
     fn cut_chunk(&mut self, chunk_bytes_max: usize) -> Bytes {
@@ -211,6 +227,7 @@ impl<T> LaneQueue<T> {
             }
             start = end;
         }
+        self.forget_given_up();
         chunk
     }
 
@@ -240,11 +257,13 @@ impl<T> LaneQueue<T> {
         if let Some(freed) = self.answered(lane_seq) {
             return Some(freed);
         }
-        let first = self.marks.front()?.seq;
-        let place = usize::try_from(lane_seq.checked_sub(first)?).ok()?;
+        let place = self.marks.binary_search_by_key(&lane_seq, |mark| mark.seq).ok()?;
         let mark = self.marks.get_mut(place).filter(|mark| !mark.given_up)?;
         mark.given_up = true;
-        Some(Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false })
+        let freed = Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false };
+        self.given_up_bytes += mark.frame_bytes;
+        self.forget_given_up();
+        Some(freed)
     }
 
     /// The connection is gone, and with it what nobody answers and was on its way. Returns the room that this gives back.
@@ -304,7 +323,7 @@ impl<T> LaneQueue<T> {
         let unsent = waiting + self.in_chunk.len() + self.retained.unsent();
         let retained = self.retained.drain().filter_map(|frame| frame.token);
         let tokens = retained.chain(self.marks.drain(..).filter_map(|mark| mark.token)).collect();
-        self.waiting = BytesMut::new();
+        (self.waiting, self.given_up_bytes) = (BytesMut::new(), 0);
         self.chunk = Bytes::new();
         self.in_chunk.clear();
         (tokens, unsent)

@@ -216,6 +216,8 @@ impl Pair {
         }
         let unanswered = self.model.frames.iter().find(|(_, life)| life.begun).map(|(seq, _)| *seq);
         assert_eq!(self.lane.first_unanswered(), unanswered);
+        let wanted = self.model.frames.values().filter(|life| !life.begun).map(|life| life.bytes.len()).sum::<usize>();
+        assert!(self.lane.waiting.len() <= 2 * wanted, "what is given up does not stay, connected or not");
     }
 
     /// Writes and answers all that is left.
@@ -253,9 +255,9 @@ pub(super) fn lane() -> LaneQueue<u64> {
     lane
 }
 
-/// After any sequence of publishes, writes, answers and lost connections: what goes out is every frame whole and in
+/// After any sequence of publishes, writes, answers, changes of mind and lost connections: what goes out is every frame whole and in
 /// order, on each connection first what may have been sent before, flagged; nothing goes out too far beyond an
-/// unanswered frame; and all room and every token comes back once.
+/// unanswered frame; all room and every token comes back once; and less waits in vain than not.
 ///
 /// With `settles`, the last connection holds until all is answered: nothing is left behind then.
 pub(crate) fn run(steps: impl IntoIterator<Item = Step>, settles: bool) {
