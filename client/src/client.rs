@@ -18,7 +18,7 @@ use crate::{
     publish::{Payload, Publish},
     publisher::{PendingReceipt, Receipt, Refusals, now_us},
     request,
-    state::ConnectionStates,
+    state::{ClosedReason, ConnectionState, ConnectionStates},
     sync::locked,
     topics::TopicSubscription,
     zones::ZoneSubscription,
@@ -273,14 +273,20 @@ impl Client {
     /// event: a receiver that is too slow may hold the broker up for longer than the timeout lasts.
     ///
     /// # Errors
-    /// Publishes were left that could not be sent; also when the client had ended by itself.
+    /// Publishes were left that could not be sent; also when the client had ended by itself. [`CloseError::Aborted`] when
+    /// its task was stopped, with its runtime, before it could take leave.
     pub async fn close(&self) -> Result<(), CloseError> {
         let (done, closed) = oneshot::channel();
         // Either fails when the client has ended already.
         if self.handle.commands.send(Command::Close(done)).is_ok() {
             let _ = closed.await;
         }
-        match self.handle.shared.unsent.load(Relaxed) {
+        let publishes = self.handle.shared.unsent.load(Relaxed);
+        let state = self.states().current();
+        match publishes {
+            _ if matches!(state, ConnectionState::Closed { reason: ClosedReason::Aborted }) => {
+                Err(CloseError::Aborted { publishes })
+            }
             0 => Ok(()),
             publishes => Err(CloseError::Unsent { publishes }),
         }

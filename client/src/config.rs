@@ -62,6 +62,28 @@ pub(crate) struct Timing {
     pub(crate) resend_hold_off: Duration,
 }
 
+/// Stands for ever: 30 years. Points in time that lie farther ahead need not exist.
+const DURATION_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// A time to wait, as long as can be waited.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(DURATION_MAX)
+}
+
+impl Timing {
+    fn bounded(self) -> Self {
+        Self {
+            connect_timeout: bounded(self.connect_timeout),
+            attempt_timeout: bounded(self.attempt_timeout),
+            close_timeout: bounded(self.close_timeout),
+            publish_timeout: self.publish_timeout.map(bounded),
+            backoff_base: bounded(self.backoff_base),
+            backoff_cap: bounded(self.backoff_cap),
+            resend_hold_off: bounded(self.resend_hold_off),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Queues {
     pub(crate) deliveries: MailboxBounds,
@@ -117,8 +139,8 @@ impl TransportOptions {
         let idle_ms = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
         let mut config = quinn::TransportConfig::default();
         config
-            .initial_rtt(self.initial_rtt)
-            .keep_alive_interval(Some(self.keep_alive))
+            .initial_rtt(bounded(self.initial_rtt))
+            .keep_alive_interval(Some(bounded(self.keep_alive)))
             .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
             .stream_receive_window(self.stream_receive_window_bytes.into())
             .receive_window(self.receive_window_bytes.into())
@@ -308,7 +330,7 @@ impl ClientConfig {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             endpoint,
             quic,
-            timing: self.timing,
+            timing: self.timing.bounded(),
             queues: self.queues,
             resume_window: self.resume_window,
         })

@@ -374,6 +374,16 @@ pub enum CloseError {
         /// How many.
         publishes: usize,
     },
+    /// The client's task was stopped before it could take its leave: the runtime on which it was connected was shut down, or
+    /// the task panicked. What was on its way may not have arrived.
+    #[error(
+        "the client's task was stopped, with its runtime or by a panic, before it took leave; {publishes} queued \
+         publishes were never sent; close before the runtime ends"
+    )]
+    Aborted {
+        /// How many publishes were certainly never sent.
+        publishes: usize,
+    },
 }
 
 impl From<GeometryError> for ZoneError {

@@ -12,6 +12,7 @@ use tokio::{
 use zonecast_protocol::AckLevel;
 
 use crate::{
+    config::bounded,
     error::{PublishError, RequestError, SubscribeError},
     event::Event,
     handle::{Handle, Inbox, InboxState, OperateError},
@@ -78,7 +79,7 @@ pub(crate) async fn request(
     topic: &str,
     patience: Duration,
 ) -> Result<Event, RequestError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + bounded(patience);
     let exchange = async {
         let shared = &handle.shared;
         let inbox = format!("{INBOX_PREFIX}{:016x}", shared.source);

@@ -49,6 +49,7 @@ pub(crate) struct Driver {
     pub(super) backoff: Backoff,
     /// Who waits for the end.
     closers: Vec<oneshot::Sender<()>>,
+    has_ended: bool,
 }
 
 /// The application wants to end.
@@ -74,6 +75,7 @@ impl Driver {
             first: Some(first),
             backoff,
             closers: Vec::new(),
+            has_ended: false,
         }
     }
 
@@ -250,7 +252,8 @@ impl Driver {
     }
 
     /// Whoever still waits learns that nothing more will happen.
-    fn end(mut self, reason: ClosedReason) {
+    fn end(&mut self, reason: ClosedReason) {
+        self.has_ended = true;
         tracing::info!(client_id = %self.shared.client_id, %reason, "closed");
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
@@ -278,8 +281,17 @@ impl Driver {
         self.shared.unsent.store(publishes, Relaxed);
         self.shared.end_refusals();
         self.set_state(ConnectionState::Closed { reason });
-        for done in self.closers {
+        for done in std::mem::take(&mut self.closers) {
             let _ = done.send(());
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A task that is stopped, with its runtime or by a panic, must not leave anyone waiting.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(ClosedReason::Aborted);
         }
     }
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use zonecast_client::{
     Client, ClientConfig, CloseError, ClosedReason, ConnectError, ConnectionState, ErrorCode, LinkError, Publish,
-    PublishError, TlsConfig, ZoneError,
+    PublishError, SubscribeError, TlsConfig, ZoneError,
 };
 use zonecast_protocol::wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame};
 
-use crate::broker::{FakeBroker, Identity, guarded};
+use crate::broker::{FakeBroker, Identity, guarded, topic_event};
 
 async fn connected(broker: &FakeBroker) -> (Client, crate::broker::Conversation) {
     let (client, conversation) = tokio::join!(Client::connect(broker.config("c")), broker.welcome());
@@ -239,6 +239,77 @@ async fn closing_does_not_wait_for_ever() {
     guarded("closing", client.close()).await.unwrap();
     assert_eq!(receipt.await, Err(PublishError::Closed));
     guarded("the connection's end", conversation.connection.closed()).await;
+}
+
+/// A runtime of the client's own, to be shut down beneath it.
+#[tokio::test]
+async fn whoever_waits_for_a_client_whose_runtime_has_ended_is_told() {
+    let broker = FakeBroker::start();
+    let (shut_down, until) = tokio::sync::oneshot::channel::<()>();
+    let (connect, connected) = tokio::sync::oneshot::channel();
+    let config = broker.config("c").lane_queue_bytes_max(1);
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            connect.send(Client::connect(config).await.unwrap()).unwrap();
+            let _ = until.await;
+        });
+    });
+    let (client, mut conversation) = tokio::join!(connected, broker.welcome());
+    let client = client.unwrap();
+    let (topic, _) = tokio::join!(client.subscribe("a"), conversation.grant_topics());
+    let mut topic = topic.unwrap();
+    let receipt = client.publish_with_ack(Publish::to_topic("a")).await.unwrap();
+    let full = tokio::spawn({
+        let client = client.clone();
+        async move { client.publish(Publish::to_topic("a")).await }
+    });
+    let subscribing = tokio::spawn({
+        let client = client.clone();
+        async move { client.subscribe("b").await.map(drop) }
+    });
+    assert!(matches!(conversation.next_request().await, ClientFrame::UpdateTopics(_)));
+    drop(shut_down);
+    thread.join().unwrap();
+    assert_eq!(guarded("the receipt", receipt).await, Err(PublishError::Closed));
+    assert_eq!(guarded("the publish", full).await.unwrap(), Err(PublishError::Closed));
+    assert_eq!(guarded("the answer", subscribing).await.unwrap(), Err(SubscribeError::Closed));
+    assert!(guarded("the subscription's end", topic.next()).await.is_none());
+    assert!(matches!(closed(&client).await, ClosedReason::Aborted));
+    assert!(matches!(guarded("closing", client.close()).await, Err(CloseError::Aborted { .. })));
+}
+
+#[tokio::test]
+async fn for_ever_is_a_time_that_can_be_waited() {
+    let broker = FakeBroker::start();
+    let mut transport = zonecast_client::TransportOptions::default();
+    transport.keep_alive = Duration::MAX;
+    let for_ever = broker
+        .config("c")
+        .transport(transport)
+        .attempt_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .close_timeout(Duration::MAX)
+        .publish_timeout(Duration::MAX)
+        .resend_hold_off(Duration::MAX)
+        .resume_window(Duration::MAX)
+        .backoff(Duration::from_millis(1), Duration::MAX);
+    let (client, mut conversation) = tokio::join!(Client::connect(for_ever), broker.welcome());
+    let client = client.unwrap();
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.request("svc", "", Duration::MAX).await.map(drop) }
+    });
+    conversation.grant_topics().await;
+    let (_, event) = conversation.lane().await.next_publish().await;
+    conversation.cut();
+    let mut conversation = broker.welcome().await;
+    conversation.grant_topics().await;
+    conversation.deliver(&topic_event(&event.reply_to, 1)).await;
+    guarded("the reply", asking).await.unwrap().unwrap();
+    let closing = tokio::spawn(async move { client.close().await });
+    conversation.close(ErrorCode::Unspecified, "");
+    let _ = guarded("closing", closing).await.unwrap();
 }
 
 #[tokio::test]
