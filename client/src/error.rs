@@ -111,9 +111,6 @@ pub enum LinkError {
         /// What is wrong.
         what: &'static str,
     },
-    /// After a reconnect the broker refused zones or topics that an earlier connection had.
-    #[error("the broker refuses to renew the subscriptions: {0}; check the client's rights and the broker's limits")]
-    RenewalRefused(Refusal),
 }
 
 fn code_name(code: u32) -> String {
@@ -136,7 +133,6 @@ impl LinkError {
             Self::Lost(_) => "lost",
             Self::Framing(error) => error.label(),
             Self::Violation { .. } => "violation",
-            Self::RenewalRefused(_) => "renewal_refused",
         }
     }
 

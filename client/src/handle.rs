@@ -82,6 +82,8 @@ impl fmt::Debug for Lane {
 pub(crate) struct Inbox {
     pub(crate) awaited: Mutex<BTreeMap<u64, oneshot::Sender<Event>>>,
     pub(crate) last_number: AtomicU64,
+    /// The broker has refused to renew the subscription of the topics for replies.
+    pub(crate) refused: AtomicBool,
 }
 
 #[derive(Default)]

@@ -58,6 +58,9 @@ impl Drop for Awaited<'_> {
 /// Has the topics for replies subscribed, once for good. Who stops waiting leaves the answer to the next.
 async fn listen(handle: &Handle, pattern: &str) -> Result<(), SubscribeError> {
     let mut state = handle.inbox_state.lock().await;
+    if handle.shared.inbox.refused.swap(false, Relaxed) {
+        *state = InboxState::NotAsked;
+    }
     if matches!(*state, InboxState::NotAsked) {
         let asked = handle.ask(unrouted(handle, pattern)?, None).await;
         *state = InboxState::Asked(asked.map_err(|_| SubscribeError::Closed)?);
