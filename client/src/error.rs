@@ -142,6 +142,11 @@ impl LinkError {
         matches!(self, Self::Ended { code: 1..=4 | 6 | 7 | 20 | 21 | 25, .. })
     }
 
+    /// Whether the broker made nothing of the Hello.
+    pub(crate) fn is_invalid_hello(&self) -> bool {
+        matches!(self, Self::Ended { code: 6, .. })
+    }
+
     /// Whether a second attempt at the same broker would fail alike: a reason not to let a first connect wait.
     pub(crate) fn is_hopeless(&self) -> bool {
         self.is_fatal() || matches!(self, Self::Tls { .. } | Self::Dial(_))

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, mpsc, oneshot, watch};
-use zonecast_protocol::{ClientId, Limits, source_of};
+use zonecast_protocol::{ClientId, Limits, Refusal, source_of};
 
 use crate::{
     config::{Queues, Settings},
@@ -170,7 +170,23 @@ impl Shared {
         self.lanes.iter().filter_map(OnceLock::get)
     }
 
-    pub(crate) fn on_refused(&self, refused: RefusedPublish) {
+    /// A publish is refused: tells who waits for its answer, or else whoever listens to refusals.
+    pub(crate) fn refuse(&self, lane: u32, lane_seq: u64, token: Option<AckToken>, refusal: Refusal) {
+        let count = Self::count(&self.counters.refused);
+        if let Some(token) = token {
+            // Fails when its receipt was dropped: then nobody is told by it.
+            if token.send(Err(PublishError::from_refusal(refusal.clone()))).is_ok() {
+                return;
+            }
+        }
+        // One line for each doubling: refusals can come as fast as publishes.
+        if count.is_power_of_two() {
+            tracing::warn!(lane, lane_seq, %refusal, count, "a publish was refused");
+        }
+        self.on_refused(RefusedPublish::new(lane, lane_seq, refusal));
+    }
+
+    fn on_refused(&self, refused: RefusedPublish) {
         if let Some(listeners) = &*locked(&self.refusals) {
             // Fails when nobody listens.
             let _ = listeners.send(refused);

@@ -98,6 +98,15 @@ pub(crate) struct Freed<T> {
     pub(crate) wake: bool,
 }
 
+/// A frame that a new connection's limits forbid.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forbidden<T> {
+    pub(crate) seq: u64,
+    /// Who waits for the answer.
+    pub(crate) token: Option<T>,
+    pub(crate) room: u32,
+}
+
 /// What a new connection finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reconnected<T> {
@@ -295,6 +304,16 @@ impl<T> LaneQueue<T> {
             self.held = self.retained.first_seq().is_some();
         }
         Reconnected { in_doubt, room, held: self.held }
+    }
+
+    /// Gives up what a new connection's limits forbid, before anything is sent on it: frames behind the last number that
+    /// the broker has of this lane, of more than so many bytes.
+    pub(crate) fn forbid(&mut self, taken: u64, frame_bytes_max: usize) -> Vec<Forbidden<T>> {
+        let retained = self.retained.longer_than(taken, frame_bytes_max);
+        let waiting = self.marks.iter().filter(|mark| !mark.given_up && mark.frame_bytes > frame_bytes_max);
+        let seqs = retained.chain(waiting.map(|mark| mark.seq)).collect::<Vec<_>>();
+        let give_up = |seq| self.give_up(seq).map(|Freed { token, room, .. }| Forbidden { seq, token, room });
+        seqs.into_iter().filter_map(give_up).collect()
     }
 
     /// What may have been sent before may be sent now. Returns whether the writer must be woken.

@@ -14,10 +14,10 @@ use super::{
     live::{GOING_AWAY_PATIENCE, Leaving, Live},
 };
 use crate::{
-    error::{LinkError, PublishError},
-    handle::{AckToken, Shared},
+    error::LinkError,
+    handle::AckToken,
     item::{TopicItem, ZoneItem, ZoneSpec},
-    publisher::{Receipt, RefusedPublish},
+    publisher::Receipt,
     session::{Effect, Renewal, SessionError, refusal},
     state::ConnectionState,
     sync::locked,
@@ -146,16 +146,8 @@ impl Driver {
     }
 
     fn on_publish_refused(&self, refused: wire::PublishRefused) {
-        let count = Shared::count(&self.shared.counters.refused);
         let why = refusal(refused.code, refused.message);
-        if let Some(token) = self.answered(refused.lane, refused.lane_seq) {
-            let _ = token.send(Err(PublishError::from_refusal(why)));
-            return;
-        }
-        // One line for each doubling: refusals can come as fast as publishes.
-        if count.is_power_of_two() {
-            tracing::warn!(lane = refused.lane, lane_seq = refused.lane_seq, %why, count, "a publish was refused");
-        }
-        self.shared.on_refused(RefusedPublish::new(refused.lane, refused.lane_seq, why));
+        let token = self.answered(refused.lane, refused.lane_seq);
+        self.shared.refuse(refused.lane, refused.lane_seq, token, why);
     }
 }

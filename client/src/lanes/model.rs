@@ -23,6 +23,8 @@ pub(crate) enum Step {
     Lose,
     /// A new connection; the session goes on, or not.
     Reconnect(bool),
+    /// A new connection, which permits frames of so many bytes.
+    ReconnectToLess(bool, u8),
     Release,
     /// The broker asks for patience, or no longer.
     Pause(bool),
@@ -131,6 +133,13 @@ impl Model {
         self.chunk.drain(..).map(|(_, _, room)| room).sum()
     }
 
+    fn forbid(&mut self, taken: u64, most: usize) -> Vec<Forbidden<u64>> {
+        let again = |seq: &u64, life: &Life| !life.begun || *seq > taken;
+        let forbidden = self.frames.extract_if(.., |seq, life| again(seq, life) && life.bytes.len() > most);
+        let token = |seq, life: &Life| life.awaited.then_some(seq);
+        forbidden.map(|(seq, life)| Forbidden { seq, token: token(seq, &life), room: life.room }).collect()
+    }
+
     /// Returns the room that is given back, and whose answer will not come.
     fn reconnect(&mut self, taken: Option<u64>) -> (u32, Vec<u64>) {
         self.connected = true;
@@ -204,6 +213,13 @@ impl Pair {
                 let (room, in_doubt) = model.reconnect(taken);
                 assert_eq!(lane.reconnected(taken), Reconnected { in_doubt, room, held: model.held });
             }
+            Step::ReconnectToLess(resumed, most) if !model.connected => {
+                let last_taken = model.frames.iter().filter(|(_, life)| life.taken).map(|(seq, _)| *seq).max();
+                let taken = if resumed { last_taken.unwrap_or(0) } else { 0 };
+                let forbidden = model.forbid(taken, most.into());
+                assert_eq!(lane.forbid(taken, most.into()), forbidden);
+                return self.step(Step::Reconnect(resumed));
+            }
             Step::Release => {
                 lane.release();
                 model.held = false;
@@ -212,7 +228,8 @@ impl Pair {
                 lane.pause(paused);
                 model.paused = paused;
             }
-            Step::Write(..) | Step::GiveUp(_) | Step::Lose | Step::Reconnect(_) => {}
+            Step::Write(..) | Step::GiveUp(_) | Step::Lose => {}
+            Step::Reconnect(_) | Step::ReconnectToLess(..) => {}
         }
         let unanswered = self.model.frames.iter().find(|(_, life)| life.begun).map(|(seq, _)| *seq);
         assert_eq!(self.lane.first_unanswered(), unanswered);

@@ -5,6 +5,7 @@
 mod broker;
 mod connection;
 mod hostile;
+mod moving;
 mod processing;
 mod publishing;
 mod receiving;
