@@ -2,15 +2,12 @@
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use zonecast_protocol::{AckLevel, Limits};
 
 use crate::{
     config::ClientConfig,
-    connection::{Command, Driver},
+    connection::{Command, Driver, commands},
     error::{CloseError, ConnectError, LinkError, PublishError, RequestError, SubscribeError, ZoneError},
     event::{Event, EventId},
     handle::{Handle, Shared},
@@ -71,7 +68,7 @@ impl Client {
         let settings = config.validate(now_us())?;
         let waited = settings.timing.connect_timeout;
         let shared = Arc::new(Shared::new(&settings));
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (commands, receiver) = commands();
         let (first, outcome) = oneshot::channel();
         let client = Self { handle: Arc::new(Handle::new(&settings, shared.clone(), commands)) };
         // Whoever stops waiting drops the only handle, which ends the driver.
@@ -267,7 +264,7 @@ impl Client {
 
     /// Ends the client in order: sends what is queued, waits for outstanding acknowledgements, says goodbye, and waits
     /// until the broker closes; at most for [`close_timeout`](ClientConfig::close_timeout). All clones and
-    /// subscriptions end with it. Without a connection it ends at once.
+    /// subscriptions end with it. Without a connection it ends at once. Changes of zones and topics that wait are given up.
     ///
     /// `Ok` means that everything was handed to the network. Only an acknowledgement says that the broker routed an
     /// event: a receiver that is too slow may hold the broker up for longer than the timeout lasts.

@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, oneshot, watch};
 use zonecast_protocol::{ClientId, Limits, Refusal, source_of};
 
 use crate::{
     config::{Queues, Settings},
-    connection::{Command, Token},
+    connection::{Command, CommandSender, Token},
     error::{LinkError, PublishError},
     event::Event,
     intake::Intake,
@@ -214,7 +214,7 @@ impl Shared {
 /// What every handle holds a part of. When the last part goes, the driver takes its leave.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commands: CommandSender,
     /// Bounds the commands that wait: all but those that a drop sends, of which there is one per subscription.
     operations: Arc<Semaphore>,
     pub(crate) publish_timeout: Option<std::time::Duration>,
@@ -240,7 +240,7 @@ pub(crate) enum OperateError {
 }
 
 impl Handle {
-    pub(crate) fn new(settings: &Settings, shared: Arc<Shared>, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub(crate) fn new(settings: &Settings, shared: Arc<Shared>, commands: CommandSender) -> Self {
         Self {
             shared,
             commands,

@@ -6,13 +6,13 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, oneshot},
     time::{Instant, sleep},
 };
 use zonecast_protocol::{ErrorCode, Limits, Refusal, wire};
 
 use super::{
-    Command, Token,
+    Command, Commands, Token,
     dial::{Link, Resumed, Unlinked, dial, introduction},
     dispatch::{Beginning, Dispatcher},
     live::LinkEnd,
@@ -41,7 +41,7 @@ pub(crate) struct Driver {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
     pub(super) session: Session<Token>,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) commands: Commands,
     /// Locked by the reader of a connection for as long as that lives.
     pub(super) dispatcher: Arc<AsyncMutex<Dispatcher>>,
     /// The session that the broker keeps, or would if the connection were lost, and that broker's place in the list:
@@ -64,7 +64,7 @@ impl Driver {
     pub(crate) fn new(
         settings: Settings,
         shared: Arc<Shared>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        commands: Commands,
         first: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
         let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, settings.seed);
@@ -167,7 +167,7 @@ impl Driver {
         loop {
             tokio::select! {
                 biased;
-                command = commands.recv() => {
+                command = commands.next(true) => {
                     take_command(session, closers, command)?;
                     answer(session);
                 }
@@ -258,7 +258,7 @@ impl Driver {
         loop {
             tokio::select! {
                 biased;
-                command = self.commands.recv() => {
+                command = self.commands.next(true) => {
                     take_command(&mut self.session, &mut self.closers, command)?;
                     answer(&mut self.session);
                 }
@@ -297,12 +297,7 @@ impl Driver {
     fn end(&mut self, reason: ClosedReason) {
         self.has_ended = true;
         tracing::info!(client_id = %self.shared.client_id, %reason, "closed");
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Close(done) = command {
-                self.closers.push(done);
-            }
-        }
+        self.closers.extend(self.commands.close());
         let mut publishes = 0;
         for lane in self.shared.open_lanes() {
             lane.room.close();

@@ -111,10 +111,6 @@ impl Live {
         }
     }
 
-    fn takes_commands(&self) -> bool {
-        self.leaving == Leaving::No && self.has_room()
-    }
-
     fn has_room(&self) -> bool {
         self.out.len() < CONTROL_WAITING_BYTES_MAX
     }
@@ -164,7 +160,11 @@ impl Driver {
             self.perform(live)?;
             let tell_at = self.tell_what_was_received(live);
             self.leave_step_by_step(live);
-            let (takes_commands, deadline, resend_at) = (live.takes_commands(), live.deadline, live.resend_at);
+            let (has_room, deadline, resend_at) = (live.has_room(), live.deadline, live.resend_at);
+            // Whatever else there is to do at once, all the time.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(self.too_late(live));
+            }
             let (control_ended, leaving) = (live.control_ended, live.leaving != Leaving::No);
             let is_ending = leaving || live.going_away.is_some();
             let Live { connection, send, receive, out, writers, reader, .. } = &mut *live;
@@ -174,7 +174,7 @@ impl Driver {
                     Ok(count) => out.advance(count),
                     Err(_) => return Err(LinkError::from_quic(connection.closed().await)),
                 },
-                command = self.commands.recv(), if takes_commands => match self.on_command(command) {
+                command = self.commands.next(has_room), if !leaving => match self.on_command(command) {
                     Ok(Some(lane)) if live.connected_since.is_some() && live.going_away.is_none() => live.write(&lane),
                     Ok(_) => {}
                     Err(Leave) => self.begin_to_leave(live),

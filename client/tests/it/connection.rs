@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zonecast_client::{
     Client, ClientConfig, CloseError, ClosedReason, ConnectError, ConnectionState, ErrorCode, LinkError, Publish,
-    PublishError, SubscribeError, TlsConfig, ZoneError,
+    PublishError, SubscribeError, TlsConfig, Zone, ZoneError, ZoneSpec,
 };
 use zonecast_protocol::wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame};
 
@@ -310,6 +310,32 @@ async fn for_ever_is_a_time_that_can_be_waited() {
     let closing = tokio::spawn(async move { client.close().await });
     conversation.close(ErrorCode::Unspecified, "");
     let _ = guarded("closing", closing).await.unwrap();
+}
+
+/// Neither by what waits to be written, nor by a broker that is stuck while its QUIC stack lives.
+#[tokio::test]
+async fn closing_does_not_wait_behind_what_cannot_be_written() {
+    let broker = FakeBroker::start();
+    let config = broker.config("c").close_timeout(Duration::from_millis(50));
+    let (client, mut conversation) = tokio::join!(Client::connect(config), broker.welcome());
+    let client = client.unwrap();
+    let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
+    let zones = zones.unwrap();
+    let kinds = (0..30).map(|n| format!("{n:060}")).collect::<Vec<_>>();
+    // Each of a megabyte.
+    let changes = (0..8_u32).map(|first| {
+        let zone = |n: u32| ZoneSpec::new(first * 500 + n, "earth", Zone::new(0.0, 0.0, 1.0, 1.0).unwrap());
+        let put = (1..=500).map(|n| zone(n).kinds(kinds.clone())).collect::<Vec<_>>();
+        let control = zones.control();
+        tokio::spawn(async move { control.put(put).await })
+    });
+    let changes = changes.collect::<Vec<_>>();
+    // Read a little, so that the client has begun to write them.
+    assert!(matches!(conversation.next_request().await, ClientFrame::UpdateZones(_)));
+    guarded("closing", client.close()).await.unwrap();
+    for change in changes {
+        assert_eq!(guarded("the answer", change).await.unwrap(), Err(ZoneError::Closed));
+    }
 }
 
 #[tokio::test]
