@@ -54,6 +54,8 @@ pub struct ClientStats {
     pub duplicates: u64,
     /// Values of class state among the events received that came behind a later value of their key, and were not handed on.
     pub outdated: u64,
+    /// Events of class transient that were never sent, because newer ones came while there was no connection.
+    pub dropped_unsent: u64,
 }
 
 impl Client {
@@ -119,6 +121,7 @@ impl Client {
             resumed: counters.resumed.load(Relaxed),
             duplicates: counters.duplicates.load(Relaxed),
             outdated: counters.outdated.load(Relaxed),
+            dropped_unsent: counters.dropped_unsent.load(Relaxed),
         }
     }
 
@@ -160,8 +163,10 @@ impl Client {
     ///
     /// Waits while the lane has no room: while the connection is away, or the broker or a receiver holds the lane back.
     /// Events of one lane that one task publishes go out in that order. An event of class reliable or state is kept until
-    /// the broker has routed it, and sent again after a lost connection; one of class transient that is on its way when
-    /// the connection breaks is lost. Should the broker refuse it, that shows at [`refusals`](Self::refusals).
+    /// the broker has routed it, and sent again after a lost connection, for as long as that takes: its age shows at
+    /// [`Event::published_at_us`]. One of class transient that is on its way when the connection breaks is lost, and while
+    /// there is none only the newest 64 KiB of each lane wait; what that drops is counted ([`ClientStats::dropped_unsent`]).
+    /// Should the broker refuse it, that shows at [`refusals`](Self::refusals).
     ///
     /// Do not wait for it in the loop that reads a subscription: two servers that answer each other's events there can
     /// come to wait for each other, and the broker ends both as too slow. Publish from another task, or use
@@ -184,7 +189,8 @@ impl Client {
     /// Publishes an event and waits until the broker has routed it to all whom it concerns.
     ///
     /// The event is kept and, after a lost connection, sent again until the broker has answered, for as long as that
-    /// takes. What is routed is lost if the broker's process dies before it has left it, or the receiver does.
+    /// takes. What is routed is lost if the broker's process dies before it has left it, or the receiver does. Who stops
+    /// waiting, by dropping the future, does not take the event back.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), and [`PublishError::Refused`] by the broker. Of class transient, which is not sent
@@ -235,6 +241,9 @@ impl Client {
     }
 
     /// Asks whoever listens to a topic, and waits for the first reply.
+    ///
+    /// Who stops waiting, after `patience` or by dropping the future, takes the request back: it is not sent any more if it
+    /// was not sent, nor again after a lost connection.
     ///
     /// # Errors
     /// [`RequestError::NoResponder`] at once when nobody listens; no reply within `patience`; or the request could not

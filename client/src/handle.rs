@@ -64,6 +64,13 @@ impl Lane {
         self.free(freed)
     }
 
+    /// There is no connection. How many publishes were dropped that had not been sent.
+    pub(crate) fn connection_lost(&self) -> u64 {
+        let dropped = locked(&self.queue).connection_lost();
+        self.room.add_permits(dropped.room as usize);
+        dropped.frames
+    }
+
     /// Nobody wants a publish to be sent any longer.
     pub(crate) fn give_up(&self, lane_seq: u64) {
         let freed = locked(&self.queue).give_up(lane_seq);
@@ -97,6 +104,7 @@ pub(crate) struct Counters {
     pub(crate) resumed: AtomicU64,
     pub(crate) duplicates: AtomicU64,
     pub(crate) outdated: AtomicU64,
+    pub(crate) dropped_unsent: AtomicU64,
 }
 
 pub(crate) struct Shared {
@@ -168,6 +176,11 @@ impl Shared {
 
     pub(crate) fn open_lanes(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.lanes.iter().filter_map(OnceLock::get)
+    }
+
+    /// There is no connection for a lane.
+    pub(crate) fn unconnected(&self, lane: &Lane) {
+        self.counters.dropped_unsent.fetch_add(lane.connection_lost(), Relaxed);
     }
 
     /// A publish is refused: tells who waits for its answer, or else whoever listens to refusals.

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 mod retained;
+mod unconnected;
 
 use retained::{Frame, Retained};
+pub(crate) use unconnected::Dropped;
+use unconnected::{UNCONNECTED_BYTES_MAX, Unconnected};
 
 /// Most numbers by which a frame that is sent may lie beyond the first unanswered one of its lane.
 ///
@@ -54,6 +57,10 @@ pub(crate) struct LaneQueue<T> {
     last_seq: u64,
     /// As `UNANSWERED_SPAN_MAX`; less in tests.
     span_max: u64,
+    /// As `UNCONNECTED_BYTES_MAX`; less in tests.
+    unconnected_bytes_max: usize,
+    /// While there is no connection, the frames that nobody answers.
+    unconnected: Option<Unconnected>,
     /// Frames that may have been sent before wait until receivers are back.
     held: bool,
     paused: bool,
@@ -71,6 +78,15 @@ struct Mark<T> {
     token: Option<T>,
     /// Nobody wants it to be sent any more.
     given_up: bool,
+}
+
+/// A frame that was queued.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) lane_seq: u64,
+    /// Whether the writer must be woken.
+    pub(crate) wake: bool,
+    pub(crate) dropped: Dropped,
 }
 
 /// What the writer does next.
@@ -130,6 +146,8 @@ impl<T> LaneQueue<T> {
             first_written_bytes: 0,
             last_seq: 0,
             span_max: UNANSWERED_SPAN_MAX,
+            unconnected_bytes_max: UNCONNECTED_BYTES_MAX,
+            unconnected: None,
             held: false,
             paused: false,
             finishing: false,
@@ -140,14 +158,14 @@ impl<T> LaneQueue<T> {
 
     /// Queues the frame that `encode` appends for the number it is given.
     ///
-    /// Returns the number, and whether the writer must be woken.
+    /// While there is no connection, frames that nobody answers take the place of older ones.
     pub(crate) fn push(
         &mut self,
         room: u32,
         keep: Keep,
         token: Option<T>,
         encode: impl FnOnce(u64, &mut BytesMut),
-    ) -> Result<(u64, bool), LaneEnded> {
+    ) -> Result<Queued, LaneEnded> {
         if self.ended || self.finishing {
             return Err(LaneEnded);
         }
@@ -156,7 +174,12 @@ impl<T> LaneQueue<T> {
         encode(seq, &mut self.waiting);
         let frame_bytes = self.waiting.len() - before;
         self.marks.push_back(Mark { seq, frame_bytes, room, keep, token, given_up: false });
-        Ok((seq, std::mem::take(&mut self.writer_idle)))
+        if let Some(unconnected) = &mut self.unconnected
+            && keep == Keep::Written
+        {
+            unconnected.push(seq, frame_bytes);
+        }
+        Ok(Queued { lane_seq: seq, wake: std::mem::take(&mut self.writer_idle), dropped: self.drop_oldest() })
     }
 
     /// Whole frames, as many as fit in `chunk_bytes_max`, at least one: first those that are sent again.
@@ -271,17 +294,23 @@ impl<T> LaneQueue<T> {
         mark.given_up = true;
         let freed = Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false };
         self.given_up_bytes += mark.frame_bytes;
+        if let Some(unconnected) = &mut self.unconnected {
+            unconnected.forget(lane_seq);
+        }
         self.forget_given_up();
         Some(freed)
     }
 
-    /// The connection is gone, and with it what nobody answers and was on its way. Returns the room that this gives back.
-    pub(crate) fn connection_lost(&mut self) -> u32 {
+    /// The connection is gone, and with it what nobody answers and was on its way. Of what waits and nobody answers, only
+    /// the newest stays.
+    pub(crate) fn connection_lost(&mut self) -> Dropped {
         self.chunk = Bytes::new();
         self.first_written_bytes = 0;
         self.writer_idle = false;
         self.retained.rewind(0);
-        self.in_chunk.drain(..).map(|(_, room)| room).sum()
+        let room = self.in_chunk.drain(..).map(|(_, room)| room).sum::<u32>();
+        let dropped = self.disconnect();
+        Dropped { room: dropped.room + room, ..dropped }
     }
 
     /// The number of the first frame that was sent and has no answer.
@@ -292,7 +321,7 @@ impl<T> LaneQueue<T> {
     /// There is a new connection. `taken` is the last number that the broker has of this lane, when its session goes on:
     /// what lies beyond is sent again at once. Otherwise everything unanswered is, when the lane is released.
     pub(crate) fn reconnected(&mut self, taken: Option<u64>) -> Reconnected<T> {
-        self.held = false;
+        (self.held, self.unconnected) = (false, None);
         let (mut in_doubt, mut room) = (Vec::new(), 0);
         if let Some(taken) = taken {
             self.retained.rewind(taken);

@@ -91,6 +91,8 @@ pub(crate) async fn request(
         let mut awaited = Awaited::new(&shared.inbox);
         let publish = publish.reply_to(format!("{inbox}.{}", awaited.number));
         let mut receipt = handle.publish_with_ack(&publish, AckLevel::Routed).await?;
+        // A request whose reply nobody awaits any more must not be carried out after the next reconnect.
+        let _taken_back = handle.taken_back(receipt.id());
         let reply = &mut awaited.reply;
         let closed = |_| RequestError::Publish(PublishError::Closed);
         tokio::select! {

@@ -168,7 +168,9 @@ impl Driver {
             tokio::select! {
                 biased;
                 command = commands.next(true) => {
-                    take_command(session, closers, command)?;
+                    if let Some(lane) = take_command(session, closers, command)? {
+                        shared.unconnected(&lane);
+                    }
                     answer(session);
                 }
                 result = &mut attempt => return Ok(result),
@@ -259,7 +261,9 @@ impl Driver {
             tokio::select! {
                 biased;
                 command = self.commands.next(true) => {
-                    take_command(&mut self.session, &mut self.closers, command)?;
+                    if let Some(lane) = take_command(&mut self.session, &mut self.closers, command)? {
+                        self.shared.unconnected(&lane);
+                    }
                     answer(&mut self.session);
                 }
                 () = &mut elapsed => return Ok(()),
@@ -288,8 +292,7 @@ impl Driver {
         self.session.lost(self.resumable.is_some());
         answer(&mut self.session);
         for lane in self.shared.open_lanes() {
-            let room = locked(&lane.queue).connection_lost();
-            lane.room.add_permits(room as usize);
+            self.shared.unconnected(lane);
         }
     }
 

@@ -8,6 +8,9 @@ use super::*;
 /// How far beyond the first unanswered frame the lane may send, here.
 pub(super) const SPAN: u64 = 6;
 
+/// How many bytes of frames that nobody answers wait while there is no connection, here.
+const UNCONNECTED_BYTES: usize = 100;
+
 /// What befalls a lane.
 #[derive(Debug, Clone)]
 #[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
@@ -127,10 +130,29 @@ impl Model {
         freed
     }
 
-    fn lose(&mut self) -> u32 {
+    fn lose(&mut self) -> Dropped {
         self.connected = false;
         self.frames.values_mut().for_each(|life| life.sent = false);
-        self.chunk.drain(..).map(|(_, _, room)| room).sum()
+        let room = self.chunk.drain(..).map(|(_, _, room)| room).sum::<u32>();
+        let dropped = self.drop_oldest();
+        Dropped { room: dropped.room + room, ..dropped }
+    }
+
+    /// Without a connection only the newest of what nobody answers waits.
+    fn drop_oldest(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        while !self.connected {
+            let unanswerable = || self.frames.iter().filter(|(_, life)| life.keep == Keep::Written);
+            let bytes = unanswerable().map(|(_, life)| life.bytes.len()).sum::<usize>();
+            let Some((oldest, _)) = unanswerable().next().filter(|_| bytes > UNCONNECTED_BYTES) else { break };
+            if unanswerable().count() == 1 {
+                break;
+            }
+            let oldest = *oldest;
+            dropped.room += self.frames.remove(&oldest).unwrap().room;
+            dropped.frames += 1;
+        }
+        dropped
     }
 
     fn forbid(&mut self, taken: u64, most: usize) -> Vec<Forbidden<u64>> {
@@ -183,10 +205,11 @@ impl Pair {
                     assert_eq!(given, seq);
                     out.extend_from_slice(&frame);
                 });
-                assert_eq!(pushed.unwrap().0, seq);
                 let room = bytes.into();
                 let life = Life { bytes: frame, room, keep, awaited, begun: false, sent: false, taken: false };
                 model.frames.insert(seq, life);
+                let pushed = pushed.unwrap();
+                assert_eq!((pushed.lane_seq, pushed.dropped), (seq, model.drop_oldest()));
             }
             Step::Write(most, written) if model.connected => self.write(most.into(), written.into()),
             Step::Answer(choice) => {
@@ -268,7 +291,7 @@ impl Pair {
 
 pub(super) fn lane() -> LaneQueue<u64> {
     let mut lane = LaneQueue::new(|frame| Bytes::from(flagged(frame)));
-    lane.span_max = SPAN;
+    (lane.span_max, lane.unconnected_bytes_max) = (SPAN, UNCONNECTED_BYTES);
     lane
 }
 

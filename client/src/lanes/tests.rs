@@ -30,7 +30,8 @@ proptest! {
 }
 
 fn push(lane: &mut LaneQueue<u64>, bytes: usize) -> Result<(u64, bool), LaneEnded> {
-    lane.push(1, Keep::Written, None, |_, out| out.extend_from_slice(&vec![0; bytes]))
+    let queued = lane.push(1, Keep::Written, None, |_, out| out.extend_from_slice(&vec![0; bytes]))?;
+    Ok((queued.lane_seq, queued.wake))
 }
 
 fn push_kept(lane: &mut LaneQueue<u64>) {

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use zonecast_client::{
-    Client, ConnectionState, ErrorCode, LinkError, Publish, PublishError, RefusalItem, ZoneItem, ZoneSpec,
+    Client, ConnectionState, DeliveryClass, ErrorCode, LinkError, Publish, PublishError, RefusalItem, ZoneItem,
+    ZoneSpec,
 };
 use zonecast_protocol::wire::{self, server_frame::Frame as ServerFrame};
 
@@ -131,4 +132,64 @@ async fn a_session_that_cannot_be_resumed_is_no_reason_to_stay_away() {
     assert_eq!((anew.hello.resume_session_id, anew.hello.lanes.len()), (0, 0));
     anew.welcome().await;
     assert!(matches!(guarded("a word", zones.next()).await, Some(ZoneItem::Interrupted)));
+}
+
+#[tokio::test]
+async fn of_what_is_soon_out_of_date_only_the_newest_waits_for_a_connection() {
+    let broker = FakeBroker::start();
+    let (client, conversation) = connected(&broker).await;
+    conversation.cut();
+    let mut again = broker.accept().await;
+    // Twice as much as waits, on a lane that was never used, with something between that must arrive.
+    let position = |n: u8| Publish::to_topic("a").class(DeliveryClass::Transient).payload(vec![n; 1000]).lane(1);
+    for n in 0..128 {
+        client.publish(position(n)).await.unwrap();
+        if n == 3 {
+            client.publish(Publish::to_topic("a").payload("kept").lane(1)).await.unwrap();
+        }
+    }
+    guarded("the driver to know of the lane", async {
+        while client.stats().dropped_unsent == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let dropped = client.stats().dropped_unsent;
+    assert!((62..70).contains(&dropped), "{dropped}");
+    again.welcome().await;
+    let mut lane = again.lane().await;
+    let (_, kept) = lane.next_publish().await;
+    assert_eq!(&kept.payload[..], b"kept");
+    for n in dropped..128 {
+        let (_, event) = lane.next_publish().await;
+        assert_eq!(u64::from(event.payload[0]), n);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_awaits_any_more_is_taken_back() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation) = connected(&broker).await;
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move { client.request("svc.buy", "", Duration::from_millis(300)).await.map(drop) }
+    });
+    conversation.grant_topics().await;
+    conversation.lane().await.next_publish().await;
+    guarded("the time-out", asking).await.unwrap().unwrap_err();
+    conversation.cut();
+    let mut again = broker.accept().await;
+    // And one that was never sent.
+    let unsent = tokio::spawn({
+        let client = client.clone();
+        async move { client.request("svc.buy", "", Duration::from_secs(30)).await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    unsent.abort();
+    assert!(unsent.await.unwrap_err().is_cancelled());
+    client.publish(Publish::to_topic("other")).await.unwrap();
+    again.welcome().await;
+    again.grant_topics().await;
+    let (_, event) = again.lane().await.next_publish().await;
+    assert!(matches!(&event.target, Some(wire::event::Target::Topic(topic)) if topic == "other"), "{event:?}");
 }
