@@ -234,7 +234,7 @@ impl Client {
         self.handle.publish_with_ack(&publish, AckLevel::Processed).await
     }
 
-    /// Refusals of publishes without acknowledgement, from now on. Also logged, and counted in [`ClientStats::refused`].
+    /// Refusals of publishes without acknowledgement, or whose receipt was dropped, from now on. Also logged, and counted in [`ClientStats::refused`].
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         Refusals::new(self.handle.shared.listen_to_refusals())

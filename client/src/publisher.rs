@@ -39,7 +39,7 @@ pub struct Receipt {
 /// A receipt that is still under way: await it, at once or later.
 ///
 /// Many can be awaited at once; the order in which they are awaited does not matter. Dropping one does not take the
-/// publish back.
+/// publish back; should it be refused, that shows at [`Client::refusals`](crate::Client::refusals).
 #[derive(Debug)]
 #[must_use = "await it to learn what became of the publish, or use Client::publish"]
 pub struct PendingReceipt {

@@ -111,8 +111,8 @@ impl Driver {
         };
         let notice = ZoneItem::Received { from: received.from_client_id, zones, epoch: received.epoch };
         match &self.shared.routes.table().zones {
-            Some(mailbox) if mailbox.push_notice(notice.clone()) => {}
-            _ => tracing::warn!(?notice, "zones were handed over, and nobody reads the zone subscription"),
+            Some(mailbox) => mailbox.push_notice(notice),
+            None => tracing::warn!(?notice, "zones were handed over, and there is no zone subscription"),
         }
         Ok(())
     }
@@ -131,7 +131,7 @@ impl Driver {
             Renewal::Topics(topics) => {
                 for topic in topics {
                     match table.topics.iter().find(|route| route.id == topic.id) {
-                        Some(route) => drop(route.mailbox.push_notice(TopicItem::Refused { refusal: refusal.clone() })),
+                        Some(route) => route.mailbox.push_notice(TopicItem::Refused { refusal: refusal.clone() }),
                         // The topics for replies have no subscription: the next request asks for them anew.
                         None => self.shared.inbox.refused.store(true, Relaxed),
                     }

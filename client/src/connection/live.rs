@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use quinn::{Chunk, Connection, ReadError, RecvStream, SendStream};
 use tokio::{
     sync::OwnedMutexGuard,
     task::JoinSet,
@@ -179,7 +179,7 @@ impl Driver {
                     Ok(_) => {}
                     Err(Leave) => self.begin_to_leave(live),
                 },
-                chunk = receive.read_chunk(CONTROL_READ_BYTES_MAX, true), if !control_ended => match chunk {
+                chunk = read_control(&self.shared, receive), if !control_ended => match chunk {
                     Ok(Some(chunk)) => {
                         let bytes = chunk.bytes.len();
                         live.cutter.push(chunk.bytes);
@@ -275,4 +275,13 @@ impl Driver {
             let _ = live.send.finish();
         }
     }
+}
+
+/// Waits for the next bytes of the control stream; and before that until the zone subscription is not too far behind with
+/// what came on it.
+async fn read_control(shared: &Shared, receive: &mut RecvStream) -> Result<Option<Chunk>, ReadError> {
+    if let Some(zones) = &shared.routes.table().zones {
+        zones.room_for_notices().await;
+    }
+    receive.read_chunk(CONTROL_READ_BYTES_MAX, true).await
 }

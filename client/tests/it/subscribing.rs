@@ -356,3 +356,26 @@ async fn closing_ends_the_streams() {
     assert_eq!(zones.put([zone(2)]).await, Err(ZoneError::Closed));
     assert_eq!(client.subscribe("b").await.unwrap_err(), SubscribeError::Closed);
 }
+
+#[tokio::test]
+async fn of_zones_that_are_handed_over_every_one_is_shown_however_late_it_is_read() {
+    let broker = FakeBroker::start();
+    let config = broker.config("c").delivery_queue_items_max(1);
+    let (client, mut conversation) = tokio::join!(Client::connect(config), broker.welcome());
+    let client = client.unwrap();
+    let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
+    let mut zones = zones.unwrap();
+    for n in 0..2000 {
+        let given = vec![wire_zone((1 << 31) + n)];
+        let received = wire::ZonesReceived { from_client_id: "other".into(), zones: given, epoch: 1 };
+        conversation.send(ServerFrame::ZonesReceived(received)).await;
+    }
+    // Behind them all, so it tells that the client has read them.
+    let (topic, _) = tokio::join!(client.subscribe("a"), conversation.grant_topics());
+    topic.unwrap();
+    for n in 0..2000 {
+        let item = guarded("a zone", zones.next()).await.unwrap();
+        let ZoneItem::Received { zones, .. } = item else { panic!("{item:?}") };
+        assert_eq!(zones[0].id(), (1 << 31) + n);
+    }
+}
