@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use quinn::congestion::CubicConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use zonecast_protocol::ClientId;
 
 use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig};
+
+mod transport;
+
+pub use transport::TransportOptions;
 
 /// What a client needs to know before it can connect.
 ///
@@ -88,70 +91,6 @@ impl Timing {
 pub(crate) struct Queues {
     pub(crate) deliveries: MailboxBounds,
     pub(crate) lane_bytes_max: u32,
-}
-
-/// Settings of the QUIC connection, with defaults for a data centre.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TransportOptions {
-    /// The round trip that is assumed until one was measured. Default: 50 ms.
-    pub initial_rtt: Duration,
-    /// After so much silence something is sent to keep the connection alive. Default: 3 s.
-    pub keep_alive: Duration,
-    /// After so much silence the connection is lost. Default: 10 s, as the broker has it.
-    pub idle_timeout: Duration,
-    /// Bytes that may be on their way to this client on one stream. Default: 4 MiB.
-    pub stream_receive_window_bytes: u32,
-    /// Bytes that may be on their way to this client in all. Default: 8 MiB.
-    pub receive_window_bytes: u32,
-    /// Bytes of datagrams (events of class transient) that wait to be read; then the oldest are dropped, and shown as a
-    /// gap. 0: the broker sends none. Default: 1 MiB.
-    pub datagram_receive_buffer_bytes: usize,
-    /// Bytes of publishes that may be sent without the broker having confirmed their arrival. Default: 8 MiB.
-    pub send_window_bytes: u64,
-    /// Bytes that are sent at once on a new connection, before congestion control knows better. Default: 14,720.
-    pub initial_window_bytes: u64,
-    /// Bytes that the system may hold of what has arrived, and of what is to be sent, so that bursts are not lost.
-    /// Default: 2 MiB, or what the system grants (on Linux `net.core.rmem_max`). Of no effect on a given endpoint.
-    pub socket_buffer_bytes: usize,
-}
-
-impl Default for TransportOptions {
-    fn default() -> Self {
-        Self {
-            initial_rtt: Duration::from_millis(50),
-            keep_alive: Duration::from_secs(3),
-            idle_timeout: Duration::from_secs(10),
-            stream_receive_window_bytes: 4 << 20,
-            receive_window_bytes: 8 << 20,
-            datagram_receive_buffer_bytes: 1 << 20,
-            send_window_bytes: 8 << 20,
-            initial_window_bytes: 14_720,
-            socket_buffer_bytes: 2 << 20,
-        }
-    }
-}
-
-impl TransportOptions {
-    fn quinn(&self) -> quinn::TransportConfig {
-        let mut cubic = CubicConfig::default();
-        cubic.initial_window(self.initial_window_bytes);
-        let idle_ms = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
-        let mut config = quinn::TransportConfig::default();
-        config
-            .initial_rtt(bounded(self.initial_rtt))
-            .keep_alive_interval(Some(bounded(self.keep_alive)))
-            .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
-            .stream_receive_window(self.stream_receive_window_bytes.into())
-            .receive_window(self.receive_window_bytes.into())
-            .send_window(self.send_window_bytes)
-            .congestion_controller_factory(Arc::new(cubic))
-            // The broker opens one stream, for deliveries, and no other.
-            .max_concurrent_uni_streams(1_u32.into())
-            .max_concurrent_bidi_streams(0_u32.into())
-            .datagram_receive_buffer_size(Some(self.datagram_receive_buffer_bytes).filter(|bytes| *bytes > 0));
-        config
-    }
 }
 
 impl ClientConfig {
@@ -320,7 +259,7 @@ impl ClientConfig {
         quic.transport_config(Arc::new(self.transport.quinn()));
         let endpoint = match self.endpoint {
             Some(endpoint) => endpoint,
-            None => bind(self.transport.socket_buffer_bytes).map_err(ConnectError::Socket)?,
+            None => bind(&self.transport).map_err(ConnectError::Socket)?,
         };
         Ok(Settings {
             client_id,
@@ -338,12 +277,15 @@ impl ClientConfig {
 }
 
 /// A socket for both families, or for IPv4 where the machine has no IPv6.
-fn bind(buffer_bytes: usize) -> std::io::Result<quinn::Endpoint> {
+fn bind(transport: &TransportOptions) -> std::io::Result<quinn::Endpoint> {
+    let buffer_bytes = transport.socket_buffer_bytes;
     let v6: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
     let v4: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
     let socket = socket(v6, buffer_bytes).or_else(|_| socket(v4, buffer_bytes))?;
     let runtime = quinn::default_runtime().ok_or_else(|| std::io::Error::other("there is no tokio runtime"))?;
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket.into(), runtime)
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(transport.udp_payload_bytes()).map_err(std::io::Error::other)?;
+    quinn::Endpoint::new(config, None, socket.into(), runtime)
 }
 
 fn socket(address: SocketAddr, buffer_bytes: usize) -> std::io::Result<Socket> {

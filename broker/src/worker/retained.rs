@@ -12,8 +12,8 @@ use zonecast_protocol::wire::ErrorCode;
 use super::Worker;
 use crate::RetainedLimits;
 
-/// By what the soft marks of sessions are divided while memory is scarce.
-const SCARCITY: usize = 8;
+/// How often the soft marks of sessions are halved while memory is scarce.
+const SCARCITY: u32 = 3;
 
 /// How often what is held is compared with the bounds: often enough that little can come in between.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
@@ -55,7 +55,7 @@ impl Worker {
             own.store(held, Ordering::Relaxed);
         }
         let total = self.shared.retained.bytes();
-        let scarcity = if total > limits.bytes_soft { SCARCITY } else { 1 };
+        let scarcity = if total > limits.bytes_soft { SCARCITY } else { 0 };
         if self.scarcity.replace(scarcity) != scarcity {
             state.sessions.values().for_each(|session| session.set_scarcity(scarcity));
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::time::sleep;
-use zonecast_trials::Run;
+use zonecast_trials::{Run, Shares};
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     journal::{Entry, What},
     replay::Merged,
     report::{millis, quantile},
-    script::{ClientScript, Order, Shares},
+    script::{ClientScript, Order},
     stage::Stage,
 };
 
