@@ -25,8 +25,10 @@ use crate::{
 ///
 /// Behind it a task keeps one connection: it connects again when the connection breaks (with a random, growing wait, to
 /// the given brokers in turn), renews all subscriptions, and sends what has been queued. It ends when the last clone and
-/// the last subscription are dropped: while it is connected, after what is queued has been sent and the broker was told
-/// goodbye, if the runtime lives so long; [`close`](Self::close) waits for that.
+/// the last subscription (or [`ZoneControl`](crate::ZoneControl)) are dropped: while it is connected, after what is queued
+/// has been sent and the broker was told goodbye, if the runtime lives so long; [`close`](Self::close) waits for that. It
+/// also ends by itself where connecting again would be wrong ([`LinkError::is_fatal`]), as when a newer run of the client has
+/// taken its place: then subscriptions yield `None`, publishes fail, and [`states`](Self::states) says why.
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -128,7 +130,8 @@ impl Client {
     /// Subscribes to everything that touches one of these zones, and returns when that is in force.
     ///
     /// A client has one zone subscription, whose zones can be changed. Without zones it still receives what other
-    /// clients hand over; a client to which zones are handed over should have one. Waits while there is no connection.
+    /// clients hand over; a client to which zones are handed over should have one. Waits while there is no connection, as
+    /// long as it takes: wrap it in a timeout where that matters. Who stops waiting gives the subscription up.
     ///
     /// # Errors
     /// The zones are not valid, the broker refuses them, the client has a zone subscription already, or it is closed.
@@ -141,7 +144,8 @@ impl Client {
 
     /// Subscribes to the topics that match a pattern (`users.*`, `users.>`), and returns when that is in force.
     ///
-    /// Events reach every subscription of the client that matches. Waits while there is no connection.
+    /// Events reach every subscription of the client that matches. Waits while there is no connection, as
+    /// [`subscribe_zones`](Self::subscribe_zones).
     ///
     /// # Errors
     /// The pattern is not valid or overlaps with one in a queue group, the broker refuses it, or the client is closed.
@@ -258,7 +262,8 @@ impl Client {
         request::request(&self.handle, publish, topic, patience).await
     }
 
-    /// Answers a request; returns when the answer is queued.
+    /// Answers a request; returns when the answer is queued. Not in the loop that reads the requests: see
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     /// The event asks for no reply, or as [`publish`](Self::publish).

@@ -123,8 +123,11 @@ impl ClientConfig {
         }
     }
 
-    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn, and
-    /// after a lost connection the one that was connected first.
+    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn. After a
+    /// lost connection the same one is tried once more, for it may have kept the session, and then the others.
+    ///
+    /// Brokers of a list that are no cluster are **separate worlds**: clients at different ones hear nothing of each other,
+    /// and nobody goes back by itself once the first is up again. Name only brokers among which it does not matter.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -152,13 +155,16 @@ impl ClientConfig {
     /// [`Client::connect`](crate::Client::connect) in microseconds since 1970.
     ///
     /// Give each run another, greater number: events are recognised by it, so those of a second run under the same
-    /// number would be taken for duplicates of the first one's.
+    /// number would be taken for duplicates of the first one's. When the clock was set back since the run before, the
+    /// default is refused as stale ([`ErrorCode::StaleIncarnation`](crate::ErrorCode::StaleIncarnation)) until the broker
+    /// has let that run's session go.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);
         self
     }
 
-    /// Seed of the random waits between attempts, for runs that must repeat exactly. Default: random.
+    /// Seed of the random waits between attempts, and of the topics on which replies are awaited, for runs that must repeat
+    /// exactly. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -204,7 +210,8 @@ impl ClientConfig {
         self
     }
 
-    /// The waits between rounds of attempts: uniformly random from 0 to `min(cap, base * 2^n)`. Default: 50 ms and 5 s.
+    /// The waits between rounds of attempts: uniformly random from 0 to `min(cap, base * 2^n)`, both more than 0.
+    /// Default: 50 ms and 5 s.
     pub fn backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.timing.backoff_base = base;
         self.timing.backoff_cap = cap;
@@ -253,6 +260,12 @@ impl ClientConfig {
         let brokers = brokers.collect::<Result<Vec<_>, _>>()?;
         if brokers.is_empty() {
             return Err(ConnectError::NoAddress);
+        }
+        self.transport.check()?;
+        if self.timing.backoff_base.is_zero() || self.timing.backoff_cap.is_zero() {
+            return Err(ConnectError::BadOption {
+                what: "backoff of 0 tries without a pause; give more than 0 for both",
+            });
         }
         let crypto = self.tls.ok_or(ConnectError::NoTls)?.crypto().map_err(ConnectError::Tls)?;
         let mut quic = quinn::ClientConfig::new(crypto);

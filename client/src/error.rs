@@ -26,6 +26,12 @@ pub enum ConnectError {
     /// It was not said whom to trust.
     #[error("no TLS configuration is given; give ClientConfig::tls the CA that signed the broker's certificate")]
     NoTls,
+    /// An option makes no sense.
+    #[error("{what}")]
+    BadOption {
+        /// Which one, and what it may be.
+        what: &'static str,
+    },
     /// Certificates or key are not usable.
     #[error(transparent)]
     Tls(TlsError),
@@ -54,6 +60,7 @@ impl ConnectError {
             Self::NoAddress => "no_address",
             Self::BadAddress { .. } => "bad_address",
             Self::NoTls => "no_tls",
+            Self::BadOption { .. } => "bad_option",
             Self::Tls(error) => error.kind(),
             Self::Socket(_) => "socket",
             Self::Unreachable { .. } => "unreachable",
@@ -375,8 +382,7 @@ pub enum CloseError {
         /// How many.
         publishes: usize,
     },
-    /// The client's task was stopped before it could take its leave: the runtime on which it was connected was shut down, or
-    /// the task panicked. What was on its way may not have arrived.
+    /// As [`ClosedReason::Aborted`](crate::ClosedReason::Aborted): what was on its way may not have arrived.
     #[error(
         "the client's task was stopped, with its runtime or by a panic, before it took leave; {publishes} queued \
          publishes were never sent; close before the runtime ends"

@@ -85,10 +85,9 @@ impl fmt::Debug for Lane {
 }
 
 /// Requests whose reply is awaited.
-#[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) awaited: Mutex<BTreeMap<u64, oneshot::Sender<Event>>>,
-    pub(crate) last_number: AtomicU64,
+    numbers: Mutex<fastrand::Rng>,
     /// The broker has refused to renew the subscription of the topics for replies.
     pub(crate) refused: AtomicBool,
 }
@@ -137,7 +136,7 @@ impl Shared {
             lanes: (0..LANES).map(|_| OnceLock::new()).collect(),
             routes: Routes::default(),
             intake: Arc::new(Intake::new()),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(settings.seed),
             states: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
             refusals: Mutex::new(Some(broadcast::Sender::new(REFUSALS_MAX))),
             counters: Counters::default(),
@@ -302,6 +301,17 @@ impl Handle {
 }
 
 impl Inbox {
+    fn new(seed: u64) -> Self {
+        let numbers = Mutex::new(fastrand::Rng::with_seed(seed));
+        Self { awaited: Mutex::default(), numbers, refused: AtomicBool::new(false) }
+    }
+
+    /// The number of the next request: any, for who knows the client's source, or one of its requests, should not know at
+    /// once where its next reply is awaited.
+    pub(crate) fn next_number(&self) -> u64 {
+        locked(&self.numbers).u64(..)
+    }
+
     /// Hands a reply to the request that awaits it.
     pub(crate) fn take(&self, number: u64) -> Option<oneshot::Sender<Event>> {
         locked(&self.awaited).remove(&number)

@@ -42,7 +42,7 @@ struct Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     fn new(inbox: &'a Inbox) -> Self {
-        let number = inbox.last_number.fetch_add(1, Relaxed) + 1;
+        let number = inbox.next_number();
         let (requester, reply) = oneshot::channel();
         locked(&inbox.awaited).insert(number, requester);
         Self { inbox, number, reply }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quinn::congestion::CubicConfig;
 
 use super::bounded;
+use crate::error::ConnectError;
 
 /// What QUIC permits as the largest UDP payload (RFC 9000, section 18.2).
 const UDP_PAYLOAD_BYTES_MIN: u16 = 1_200;
@@ -16,9 +17,10 @@ const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
 pub struct TransportOptions {
     /// The round trip that is assumed until one was measured. Default: 50 ms.
     pub initial_rtt: Duration,
-    /// After so much silence something is sent to keep the connection alive. Default: 3 s.
+    /// After so much silence something is sent to keep the connection alive: less than `idle_timeout`, better less than half
+    /// of it, and of the broker's. Default: 3 s.
     pub keep_alive: Duration,
-    /// After so much silence the connection is lost. Default: 10 s, as the broker has it.
+    /// After so much silence the connection is lost: 1 ms to 49 days. Default: 10 s, as the broker has it.
     pub idle_timeout: Duration,
     /// Bytes that may be on their way to this client on one stream. Default: 4 MiB.
     pub stream_receive_window_bytes: u32,
@@ -61,6 +63,19 @@ impl Default for TransportOptions {
 impl TransportOptions {
     pub(super) fn udp_payload_bytes(&self) -> u16 {
         self.udp_payload_bytes_max.clamp(UDP_PAYLOAD_BYTES_MIN, UDP_PAYLOAD_BYTES_MAX)
+    }
+
+    /// Without a timeout a broker that is gone would never be noticed, and with rarer signs of life one that is there would
+    /// be lost.
+    pub(super) fn check(&self) -> Result<(), ConnectError> {
+        let bad = |what| Err(ConnectError::BadOption { what });
+        if self.idle_timeout < Duration::from_millis(1) {
+            return bad("TransportOptions::idle_timeout is less than 1 ms; without it a dead broker is never noticed");
+        }
+        if self.keep_alive.is_zero() || self.keep_alive >= self.idle_timeout {
+            return bad("TransportOptions::keep_alive must be more than 0 and less than idle_timeout");
+        }
+        Ok(())
     }
 
     pub(super) fn quinn(&self) -> quinn::TransportConfig {

@@ -27,6 +27,9 @@ use crate::{
 /// How long an address of several is given before the next is tried beside it. RFC 8305 ("Happy Eyeballs"), section 8.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
+/// Most that a broker may want to send as one frame, which this client would hold in memory.
+const FRAME_BYTES_MAX_BELIEVED: u32 = 64 << 20;
+
 /// A connection whose broker has said welcome.
 pub(super) struct Link {
     pub(super) connection: Connection,
@@ -192,6 +195,9 @@ fn check(welcome: &wire::Welcome, source: u64) -> Result<Limits, LinkError> {
     }
     if limits.lanes_max == 0 || limits.frame_bytes_max == 0 {
         return violation("Welcome.limits permits no lane or no frame");
+    }
+    if limits.frame_bytes_max > FRAME_BYTES_MAX_BELIEVED {
+        return violation("Welcome.limits.frame_bytes_max is more than this client would take in one piece");
     }
     Ok(Limits::from(limits))
 }

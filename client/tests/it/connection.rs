@@ -8,7 +8,7 @@ use zonecast_client::{
 };
 use zonecast_protocol::wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame};
 
-use crate::broker::{FakeBroker, Identity, guarded, topic_event};
+use crate::broker::{FakeBroker, Identity, guarded};
 
 async fn connected(broker: &FakeBroker) -> (Client, crate::broker::Conversation) {
     let (client, conversation) = tokio::join!(Client::connect(broker.config("c")), broker.welcome());
@@ -39,20 +39,6 @@ async fn hello_comes_first_and_nothing_else_before_welcome() {
     let state = client.states().current();
     let ConnectionState::Connected { address, session_id, resumed } = state else { panic!("connected") };
     assert_eq!((address.port(), session_id, resumed), (broker.address.port(), 5, false));
-}
-
-#[tokio::test]
-async fn bad_configurations_are_named() {
-    let broker = FakeBroker::start();
-    let error = |config: ClientConfig| async { Client::connect(config).await.unwrap_err() };
-    assert!(matches!(error(broker.config("no spaces")).await, ConnectError::ClientId(_)));
-    assert!(matches!(error(ClientConfig::new("c").tls(broker.tls())).await, ConnectError::NoAddress));
-    assert!(matches!(error(ClientConfig::new("c").address("a:1")).await, ConnectError::NoTls));
-    assert!(matches!(error(broker.config("c").address("nonsense")).await, ConnectError::BadAddress { .. }));
-    assert!(TlsConfig::from_ca_pem(b"nonsense").unwrap_err().to_string().contains("CA certificate"));
-    assert!(TlsConfig::from_files(None, None).unwrap_err().to_string().contains("name the PEM file"));
-    let missing = TlsConfig::from_files(Some("no-such-directory/ca.pem".as_ref()), None).unwrap_err();
-    assert!(missing.to_string().contains("no-such-directory/ca.pem"));
 }
 
 #[tokio::test]
@@ -277,39 +263,6 @@ async fn whoever_waits_for_a_client_whose_runtime_has_ended_is_told() {
     assert!(guarded("the subscription's end", topic.next()).await.is_none());
     assert!(matches!(closed(&client).await, ClosedReason::Aborted));
     assert!(matches!(guarded("closing", client.close()).await, Err(CloseError::Aborted { .. })));
-}
-
-#[tokio::test]
-async fn for_ever_is_a_time_that_can_be_waited() {
-    let broker = FakeBroker::start();
-    let mut transport = zonecast_client::TransportOptions::default();
-    transport.keep_alive = Duration::MAX;
-    let for_ever = broker
-        .config("c")
-        .transport(transport)
-        .attempt_timeout(Duration::MAX)
-        .connect_timeout(Duration::MAX)
-        .close_timeout(Duration::MAX)
-        .publish_timeout(Duration::MAX)
-        .resend_hold_off(Duration::MAX)
-        .resume_window(Duration::MAX)
-        .backoff(Duration::from_millis(1), Duration::MAX);
-    let (client, mut conversation) = tokio::join!(Client::connect(for_ever), broker.welcome());
-    let client = client.unwrap();
-    let asking = tokio::spawn({
-        let client = client.clone();
-        async move { client.request("svc", "", Duration::MAX).await.map(drop) }
-    });
-    conversation.grant_topics().await;
-    let (_, event) = conversation.lane().await.next_publish().await;
-    conversation.cut();
-    let mut conversation = broker.welcome().await;
-    conversation.grant_topics().await;
-    conversation.deliver(&topic_event(&event.reply_to, 1)).await;
-    guarded("the reply", asking).await.unwrap().unwrap();
-    let closing = tokio::spawn(async move { client.close().await });
-    conversation.close(ErrorCode::Unspecified, "");
-    let _ = guarded("closing", closing).await.unwrap();
 }
 
 /// Neither by what waits to be written, nor by a broker that is stuck while its QUIC stack lives.

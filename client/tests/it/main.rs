@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod broker;
+mod configuring;
 mod connection;
 mod hostile;
 mod moving;
