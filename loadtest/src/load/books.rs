@@ -64,7 +64,15 @@ impl Book {
     #[must_use]
     pub fn new(pool_len: u32, places: Arc<[u32]>) -> Self {
         let next = (places.first().map_or(u64::MAX, |place| u64::from(*place)), 0);
-        Self { pool_len: u64::from(pool_len), places, seen: Vec::new(), received: 0, duplicated: 0, unexpected: 0, next }
+        Self {
+            pool_len: u64::from(pool_len),
+            places,
+            seen: Vec::new(),
+            received: 0,
+            duplicated: 0,
+            unexpected: 0,
+            next,
+        }
     }
 
     /// Enters a delivery.

@@ -31,8 +31,7 @@ pub(super) struct Timer {
 
 impl Timer {
     pub(super) fn new() -> io::Result<Self> {
-        let timer =
-            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         // Its successor is unsafe, as a type may close or exchange its descriptor. An `OwnedFd` does not, and unsafe code is
         // forbidden here.
         #[allow(deprecated, reason = "sound for an OwnedFd")]

@@ -218,7 +218,8 @@ pub async fn conduct<T: Serialize + Clone>(
 fn roles(settings: &LoadSettings) -> impl Iterator<Item = Role> {
     let (sessions, generators) = (u64::from(settings.sessions), u64::from(settings.generators));
     let bound = move |part: u64| u32::try_from(sessions * part / generators).unwrap_or(u32::MAX);
-    std::iter::once(Role::Publishers).chain((0..generators).map(move |part| Role::Sessions(bound(part), bound(part + 1))))
+    std::iter::once(Role::Publishers)
+        .chain((0..generators).map(move |part| Role::Sessions(bound(part), bound(part + 1))))
 }
 
 fn broker_usage<T>(crew: &Crew<T>) -> Result<Option<Usage>, LoadError> {
@@ -332,7 +333,8 @@ fn add_up(
     let events_s = published.within as f64 / settings.seconds;
     let deliveries_s = tally.counts().iter().sum::<u64>() as f64 / settings.seconds;
     let elapsed_s = Duration::from_nanos(last.at_ns - first.at_ns).as_secs_f64();
-    let (used, all) = (last.machine.0 - first.machine.0, last.machine.1 - first.machine.1);
+    let broker = broker_report(settings, memory, first, last, elapsed_s, deliveries_s);
+    let generator = generator_report(&published, first, last, elapsed_s);
     let mut report = LoadReport {
         settings: settings.clone(),
         offered_events_s: match settings.rate {
@@ -354,12 +356,9 @@ fn add_up(
         frozen_sessions: settings.frozen,
         broken_sessions: broken,
         first_error,
-        broker: broker_report(settings, memory, first, last, elapsed_s, deliveries_s),
-        generator: generator_report(&published, first, last, elapsed_s),
-        machine: MachineReport {
-            cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-            idle: if all > 0.0 { 1.0 - used / all } else { 0.0 },
-        },
+        machine: machine_report(first, last, elapsed_s, broker.cores.map(|broker| broker + generator.cores)),
+        broker,
+        generator,
         passed: false,
         failures: Vec::new(),
     };
@@ -401,5 +400,14 @@ fn generator_report(published: &Published, first: &Reading, last: &Reading, elap
         publisher_cores: cores.first().copied().unwrap_or(0.0),
         session_cores_max: cores.iter().skip(1).copied().fold(0.0, f64::max),
         late_us,
+    }
+}
+
+fn machine_report(first: &Reading, last: &Reading, elapsed_s: f64, ours: Option<f64>) -> MachineReport {
+    let (used, all) = (last.machine.0 - first.machine.0, last.machine.1 - first.machine.1);
+    MachineReport {
+        cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        idle_cores: ((all - used) / elapsed_s).max(0.0),
+        others_cores: ours.map(|ours| (used / elapsed_s - ours).max(0.0)),
     }
 }

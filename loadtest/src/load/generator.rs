@@ -80,7 +80,9 @@ async fn work<T: Transport>() -> Result<(), GeneratorError> {
     match orders.next::<T::Target>().await? {
         Some(Order::Setup { settings, role, target, run, times }) => match role {
             Role::Publishers => publishing::run::<T>(&settings, &target, run, times, &mut orders).await,
-            Role::Sessions(from, to) => receiving::run::<T>(&settings, &target, run, from..to, times, &mut orders).await,
+            Role::Sessions(from, to) => {
+                receiving::run::<T>(&settings, &target, run, from..to, times, &mut orders).await
+            }
         },
         None => Ok(()),
         Some(other) => Err(unexpected(&other)),

@@ -22,7 +22,11 @@ impl Schedule {
 
     /// When the next event is to be sent; `None` when there are no more.
     #[must_use]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "no run lasts 2^53 ns, and none is negative")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "no run lasts 2^53 ns, and none is negative"
+    )]
     pub fn next_ns(&self) -> Option<u64> {
         let turn = self.next * u64::from(self.publishers) + u64::from(self.publisher);
         // From the start each time: sums of rounded steps would drift.

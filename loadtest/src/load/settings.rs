@@ -131,7 +131,12 @@ pub struct SettingError {
     fix: String,
 }
 
-fn error(option: &'static str, value: impl ToString, problem: impl Into<String>, fix: impl Into<String>) -> SettingError {
+fn error(
+    option: &'static str,
+    value: impl ToString,
+    problem: impl Into<String>,
+    fix: impl Into<String>,
+) -> SettingError {
     SettingError { option, value: value.to_string(), problem: problem.into(), fix: fix.into() }
 }
 
@@ -201,14 +206,21 @@ impl LoadSettings {
         };
         let grid = Grid::filled(self.zones);
         if grid.columns.min(grid.rows) < exact.span + 1 {
-            let problem = format!("makes a grid of {} x {}, too narrow for --fan-out {}", grid.columns, grid.rows, self.fan_out);
+            let problem =
+                format!("makes a grid of {} x {}, too narrow for --fan-out {}", grid.columns, grid.rows, self.fan_out);
             return Err(error("zones", self.zones, problem, "give a square such as 256 or 10000"));
         }
         let (across, down) = grid.tile(self.sessions);
         if across.min(down) < exact.span {
             let least = exact.span * exact.span;
-            let problem = format!("are too few for each zone of an event with --fan-out {} to have its own", self.fan_out);
-            return Err(error("sessions", self.sessions, problem, format!("give a product such as {least} or {}", least * 2)));
+            let problem =
+                format!("are too few for each zone of an event with --fan-out {} to have its own", self.fan_out);
+            return Err(error(
+                "sessions",
+                self.sessions,
+                problem,
+                format!("give a product such as {least} or {}", least * 2),
+            ));
         }
         Ok(())
     }
@@ -306,7 +318,7 @@ mod tests {
             (LoadSettings { fan_out: 5.0, ..good() }, "give 1, 4, 9"),
             (LoadSettings { fan_out: f64::NAN, ..good() }, "--fan-out NaN"),
             (LoadSettings { fan_out: 36.0, ..good() }, "more than the 32 sessions"),
-            (LoadSettings { fan_out: 16.0, sessions: 20, ..good() }, "" ),
+            (LoadSettings { fan_out: 16.0, sessions: 20, ..good() }, ""),
             (LoadSettings { fan_out: 25.0, ..good() }, "--sessions 32: are too few"),
             (LoadSettings { frozen: 32, ..good() }, "--frozen 32"),
             (LoadSettings { generators: 33, ..good() }, "--generators 33"),

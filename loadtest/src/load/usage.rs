@@ -18,7 +18,8 @@ impl Usage {
     /// There is no such process, or this is no Linux.
     pub fn of(pid: u32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let (ticks, pages) = parse_stat(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: {stat:?}")))?;
+        let (ticks, pages) =
+            parse_stat(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat: {stat:?}")))?;
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Self { cpu_s: ticks as f64 / per_second as f64, rss_bytes: pages * rustix::param::page_size() as u64 })
     }

@@ -211,7 +211,9 @@ mod tests {
 
     #[test]
     fn in_a_grid_every_event_reaches_exactly_so_many_zones_and_sessions() {
-        for (fan_out, sessions) in [(1.0, 1), (1.0, 32), (4.0, 32), (4.0, 4), (9.0, 32), (16.0, 32), (16.0, 16), (25.0, 36), (36.0, 36)] {
+        for (fan_out, sessions) in
+            [(1.0, 1), (1.0, 32), (4.0, 32), (4.0, 4), (9.0, 32), (16.0, 32), (16.0, 16), (25.0, 36), (36.0, 36)]
+        {
             let world = World::build(&settings(Scenario::Grid, 256, sessions, fan_out));
             for (zones, holders) in reached(&world, 1) {
                 assert_eq!((zones as f64, holders as f64), (fan_out, fan_out));

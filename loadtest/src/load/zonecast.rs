@@ -110,7 +110,11 @@ pub struct ZonecastPublisher {
 }
 
 impl ZonecastPublisher {
-    fn take(&mut self, answer: Result<Receipt, PublishError>, done: &mut Vec<Option<u32>>) -> Result<(), TransportError> {
+    fn take(
+        &mut self,
+        answer: Result<Receipt, PublishError>,
+        done: &mut Vec<Option<u32>>,
+    ) -> Result<(), TransportError> {
         self.receipts.pop_front();
         let receipt = answer.map_err(|error| TransportError::new("an event was refused", error))?;
         done.push(Some(receipt.matched));

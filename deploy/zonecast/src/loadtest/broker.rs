@@ -146,7 +146,9 @@ async fn why_not(mut child: Child) -> anyhow::Error {
 fn room(settings: &LoadSettings) -> Vec<(&'static str, u32)> {
     let connections = settings.sessions.saturating_add(settings.publishers) + 16;
     let mut room = Vec::new();
-    for (variable, default) in [("ZONECAST_CONNECTIONS_TOTAL_MAX", 10_000), ("ZONECAST_CONNECTIONS_PER_ADDRESS_MAX", 2_000)] {
+    for (variable, default) in
+        [("ZONECAST_CONNECTIONS_TOTAL_MAX", 10_000), ("ZONECAST_CONNECTIONS_PER_ADDRESS_MAX", 2_000)]
+    {
         if connections > default {
             room.push((variable, connections));
         }

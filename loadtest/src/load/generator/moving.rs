@@ -5,13 +5,7 @@
 //! event was matched. If the event touches all of these, it must arrive; if it touches none of these of any zone of a
 //! session, it must not; otherwise it may.
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    path::Path,
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::HashMap, fs, io, path::Path, rc::Rc, time::Duration};
 
 use zonecast_protocol::Circle;
 
@@ -114,7 +108,8 @@ impl Times {
     }
 
     pub(super) fn write(directory: &Path, publisher: u32, times: &[(u64, u64)]) -> io::Result<()> {
-        let bytes: Vec<u8> = times.iter().flat_map(|(sent, acked)| [sent.to_le_bytes(), acked.to_le_bytes()]).flatten().collect();
+        let bytes: Vec<u8> =
+            times.iter().flat_map(|(sent, acked)| [sent.to_le_bytes(), acked.to_le_bytes()]).flatten().collect();
         fs::write(Self::path(directory, publisher), bytes)
     }
 
@@ -187,7 +182,8 @@ mod tests {
         let mut touches = Touches::new(&settings, &world, 0);
         // Touched at home and half a zone to the east of it, nowhere else.
         touches.by_place[0][0] = vec![(0, 0b0011)];
-        let moves = [(100, 110), (200, 210), (300, 310)].map(|(asked_ns, confirmed_ns)| Move { asked_ns, confirmed_ns });
+        let moves =
+            [(100, 110), (200, 210), (300, 310)].map(|(asked_ns, confirmed_ns)| Move { asked_ns, confirmed_ns });
         let log = MoveLog { by_zone: HashMap::from([(0, moves.to_vec())]) };
         for ((sent, acked), verdict) in [
             ((10, 99), Some(true)),

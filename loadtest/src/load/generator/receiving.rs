@@ -256,9 +256,7 @@ fn settle<S>(
         balance += reader.arrivals.balance(|_, publisher, book| {
             let published = published.get(publisher).copied().unwrap_or(0);
             match times.get(publisher) {
-                Some(times) => {
-                    book.balance_by(published, |sequence| touches.verdict(publisher, sequence, times, log))
-                }
+                Some(times) => book.balance_by(published, |sequence| touches.verdict(publisher, sequence, times, log)),
                 None => book.balance(published),
             }
         });

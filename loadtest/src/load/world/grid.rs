@@ -89,7 +89,9 @@ mod tests {
     #[test]
     fn near_squares_belong_to_different_sessions() {
         let grid = Grid::filled(1024);
-        for (sessions, tile) in [(32, (8, 4)), (16, (4, 4)), (100, (10, 10)), (4, (2, 2)), (1000, (32, 25)), (33, (8, 4))] {
+        for (sessions, tile) in
+            [(32, (8, 4)), (16, (4, 4)), (100, (10, 10)), (4, (2, 2)), (1000, (32, 25)), (33, (8, 4))]
+        {
             assert_eq!(grid.tile(sessions), tile, "{sessions}");
             let span = tile.0.min(tile.1);
             for left in 0..=grid.columns - span {
