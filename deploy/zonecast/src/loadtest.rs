@@ -3,6 +3,7 @@
 mod broker;
 
 use std::{
+    fs,
     io::{self, IsTerminal, Write},
     sync::Arc,
     time::Duration,
@@ -10,13 +11,14 @@ use std::{
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::signal::unix::{SignalKind, signal};
 use zonecast_loadtest::load::{
     Crew, GeneratorError, LoadOutcome, LoadProgress, LoadReport, LoadSettings, Stage, Zonecast, ZonecastTarget,
     conduct, generate, now_ns,
 };
 
-use crate::cli::LoadtestArgs;
+use crate::cli::{self, LoadtestArgs};
 use broker::BrokerProcess;
 
 /// The subcommand of a generator process; nobody else calls it.
@@ -37,6 +39,10 @@ pub(crate) async fn run(args: LoadtestArgs) -> anyhow::Result<()> {
         _ = terminate.recv() => anyhow::bail!("ended by SIGTERM"),
         _ = interrupt.recv() => anyhow::bail!("ended by SIGINT"),
     };
+    if let Some(path) = &args.html {
+        let page = outcome.html(&made_by());
+        fs::write(path, page).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
     print(&outcome.report, args.json)?;
     anyhow::ensure!(outcome.report.passed, "{}", outcome.report.failures.join("; "));
     Ok(())
@@ -85,6 +91,13 @@ fn elsewhere(args: &LoadtestArgs) -> anyhow::Result<ZonecastTarget> {
         ca,
         identity: connect.cert.clone().zip(connect.key.clone()),
     })
+}
+
+/// Who made a report, and when.
+fn made_by() -> String {
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
+    format!("zonecast {}, {now}", cli::VERSION)
 }
 
 /// A progress bar, where somebody sees it.
@@ -137,17 +150,16 @@ fn print(report: &LoadReport, as_json: bool) -> anyhow::Result<()> {
         report.deliveries, report.lost, report.duplicated, report.unexpected, report.miscounted_acks
     )?;
     match (broker.cpu_s_per_million_deliveries, broker.cores, broker.rss_mib, broker.rss_per_session_kib) {
-        (Some(per_million), Some(cores), Some(rss), Some(per_session)) => writeln!(
+        (per_million, Some(cores), Some(rss), Some(per_session)) => writeln!(
             out,
-            "broker: {per_million:.2} CPU s per million deliveries, {cores:.2} cores, {rss:.0} MiB, {per_session:.0} KiB per idle session"
+            "broker: {:.2} CPU s per million deliveries, {cores:.2} cores, {rss:.0} MiB, {per_session:.0} KiB per idle session",
+            per_million.unwrap_or(f64::NAN)
         )?,
         _ => writeln!(out, "broker: not a process that was started here, so nothing is known of what it used")?,
     }
-    let verdict = if generator.saturated {
-        "the bottleneck: the figures are the generator's as well"
-    } else {
-        "not the bottleneck"
-    };
-    writeln!(out, "generator: {:.2} cores, {verdict}", generator.cores)?;
+    writeln!(out, "generators: {:.2} cores, late by {} microseconds at p99", generator.cores, generator.late_us.p99)?;
+    for remark in report.remarks() {
+        writeln!(out, "{remark}")?;
+    }
     Ok(())
 }

@@ -93,8 +93,13 @@ pub struct GeneratorReport {
 pub struct MachineReport {
     /// Its cores.
     pub cores: usize,
-    /// Of their time, the part in which they had nothing to do, 0 to 1.
-    pub idle: f64,
+    /// CPU seconds per second that were not used by anybody.
+    pub idle_cores: f64,
+    /// CPU seconds per second that were used by others than broker and generators: whatever else runs there, and the
+    /// system on nobody's behalf. Null where the broker's are not known.
+    pub others_cores: Option<f64>,
+    /// Milliseconds by which usage was read later than at the ends of the measured time, at most.
+    pub readings_late_ms: f64,
 }
 
 /// A run with what its plots show.
@@ -108,6 +113,10 @@ pub struct LoadOutcome {
     pub latency: Histogram<u64>,
 }
 
+/// Cores that others may use without disturbing a measurement: about what a machine at rest does.
+const OTHERS_CORES_MAX: f64 = 0.15;
+/// Lateness of a reading that shifts figures of usage by no more than some percent, in runs of seconds.
+const READINGS_LATE_MS: f64 = 50.0;
 /// Share of its time from which on a generator's one thread counts as busy.
 pub(super) const BUSY: f64 = 0.95;
 /// Lateness that is no more the timer's.
@@ -138,6 +147,26 @@ impl LoadReport {
         }
         self.passed = failures.is_empty();
         self.failures = failures;
+    }
+
+    /// What makes the figures say less about the broker than they seem to.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        if self.generator.saturated {
+            remarks.push("The generator was the bottleneck: these figures are its own as well.".to_owned());
+        }
+        if let Some(others) = self.machine.others_cores.filter(|others| *others > OTHERS_CORES_MAX) {
+            remarks.push(format!(
+                "Other processes used {others:.2} cores meanwhile: latencies and throughput are disturbed."
+            ));
+        }
+        if self.machine.readings_late_ms > READINGS_LATE_MS {
+            let late = self.machine.readings_late_ms;
+            remarks
+                .push(format!("The machine stood still: usage was read {late:.0} ms late, so its figures are void."));
+        }
+        remarks
     }
 
     pub(super) fn enter_balance(&mut self, balance: Balance) {

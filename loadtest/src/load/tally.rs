@@ -74,6 +74,12 @@ impl Tally {
         }
     }
 
+    /// The measured time.
+    #[must_use]
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
     /// Counts, slot by slot.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
