@@ -2,15 +2,15 @@
 //! comes back must find everything, in order, or be told what is missing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
 
-#[path = "ring/receiver.rs"]
-mod receiver;
+#[path = "outboxes/run.rs"]
+mod small;
 
 use std::collections::BTreeSet;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
-use receiver::Receiver;
+use small::receiver::Receiver;
 use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Ticket};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire;
@@ -165,6 +165,27 @@ proptest! {
         prop_assert!(run.receiver.missing >= lost, "{} of {} lost ones are shown", run.receiver.missing, lost);
         prop_assert!(!run.always_resumed || run.receiver.missing == lost, "and no others");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    /// Too small for what they are given: see there.
+    #[test]
+    fn small_outboxes_keep_their_promises(operations in prop::collection::vec(any::<u8>(), 0..400)) {
+        small::play(&operations);
+    }
+}
+
+#[test]
+fn what_fuzzing_once_reached_stays_right() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/outboxes");
+    let mut played = 0;
+    for input in std::fs::read_dir(corpus).unwrap() {
+        small::play(&std::fs::read(input.unwrap().path()).unwrap());
+        played += 1;
+    }
+    assert!(played > 10, "{played} inputs");
 }
 
 #[test]
