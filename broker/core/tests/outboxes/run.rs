@@ -3,13 +3,16 @@
 //!
 //! Shared by the tests, which play random bytes and the kept corpus, and by the fuzz target `outboxes`.
 
+#[path = "accounts.rs"]
+mod accounts;
 #[path = "../ring/receiver.rs"]
 pub(crate) mod receiver;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use accounts::{Accounts, Entry, Shown};
 use arbitrary::{Arbitrary, Unstructured};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use prost::Message;
 use receiver::Receiver;
 use zonecast_core::{
@@ -21,6 +24,9 @@ use zonecast_protocol::{DeliveryClass, EventView};
 
 const LIMITS: OutboxLimits =
     OutboxLimits { deliveries_max: 12, bytes_max: 1_500, deliveries_soft: 8, bytes_soft: 1_000 };
+
+/// Less than some events have.
+const DATAGRAM_BYTES_MAX: usize = 150;
 
 /// So many runs of the client may be lost with a delivery.
 const REDELIVERIES_MAX: u32 = 3;
@@ -97,14 +103,20 @@ impl Event {
         };
         let bytes = event.encode_to_vec();
         let ticket = (self.class == Class::Awaited).then_some(Ticket { worker: 0, number });
-        let arrival = Arrival { at_us: 0, resent: false, ticket };
+        let arrival = Arrival { at_us: number, resent: is_resent(number), ticket };
         OutboundEvent::new(&EventView::decode(&bytes).expect("an event as it should be"), &bytes, arrival)
     }
+}
+
+/// Whether its publisher has sent it before.
+fn is_resent(number: u64) -> bool {
+    number % 5 == 0
 }
 
 /// A broker's side.
 struct Run {
     outbox: Outbox,
+    accounts: Accounts,
     receiver: Receiver,
     number: u64,
     reliable: BTreeSet<u64>,
@@ -125,6 +137,7 @@ impl Run {
     fn new() -> Self {
         Self {
             outbox: Outbox::new(LIMITS, true),
+            accounts: Accounts::new(LIMITS),
             receiver: Receiver::default(),
             number: 0,
             reliable: BTreeSet::new(),
@@ -142,8 +155,9 @@ impl Run {
         match op {
             Op::Push(event) => {
                 let mut outbox = std::mem::replace(&mut self.outbox, Outbox::new(LIMITS, true));
-                self.push(&mut outbox, event);
-                self.outbox = outbox;
+                let mut accounts = std::mem::replace(&mut self.accounts, Accounts::new(LIMITS));
+                self.push(&mut outbox, &mut accounts, event);
+                (self.outbox, self.accounts) = (outbox, accounts);
             }
             Op::Drain { bytes_max, room_bytes } => self.drain(bytes_max.into(), room_bytes.into()),
             Op::Arrive { frames, every } => self.receiver.hear(frames.into(), every.into()),
@@ -151,12 +165,29 @@ impl Run {
             Op::AcknowledgeBeyond(by) => self.acknowledge_beyond(by.into()),
             Op::Cut { end, before } => self.cut(end, before),
         }
+        self.audit();
     }
 
-    fn push(&mut self, outbox: &mut Outbox, event: Event) {
+    /// The outbox says of itself what the accounts say of it.
+    fn audit(&self) {
+        let (outbox, accounts) = (&self.outbox, &self.accounts);
+        let (kept, kept_bytes) = accounts.kept_totals();
+        assert_eq!((outbox.len(), outbox.bytes()), (accounts.waiting.len(), accounts.waiting_bytes()));
+        assert_eq!((outbox.kept(), outbox.held_bytes()), (kept, accounts.waiting_bytes() + kept_bytes));
+        assert_eq!((outbox.dropped_total(), outbox.has_overflowed()), (accounts.dropped, self.overflowed));
+        for scarcity in [1, 2, 1_000] {
+            assert_eq!(outbox.is_over_soft_mark(scarcity), accounts.is_over_soft_mark(scarcity), "{accounts:?}");
+        }
+        assert!(!outbox.is_empty() || accounts.waiting.is_empty());
+    }
+
+    fn push(&mut self, outbox: &mut Outbox, accounts: &mut Accounts, event: Event) {
         self.number += 1;
         let number = self.number;
-        let pushed = outbox.push(event.outbound(number));
+        let event_out = event.outbound(number);
+        let expected = accounts.push(Entry::new(number, event.class, event_out.bytes().len(), is_resent(number)));
+        let pushed = outbox.push(event_out);
+        assert_eq!(pushed, expected, "{event:?} {accounts:?}");
         assert!(!self.overflowed || pushed == Pushed::Overflow, "nothing is queued behind what was lost");
         let (held, held_bytes) = (outbox.len() + outbox.kept(), outbox.held_bytes());
         match pushed {
@@ -180,26 +211,52 @@ impl Run {
 
     fn drain(&mut self, bytes_max: usize, room_bytes: usize) {
         let mut out = BytesMut::new();
-        let mut datagrams = Datagrams { datagram_bytes_max: 150, room_bytes, ready: Vec::new() };
-        let waiting = self.outbox.len();
-        let mut waited = 0;
-        let drained = self.outbox.drain(&mut out, bytes_max, &mut datagrams, 0, |_| waited += 1);
-        assert_eq!((drained.deliveries, self.outbox.len() + waited), (waited as u64, waiting));
+        let mut datagrams = Datagrams { datagram_bytes_max: DATAGRAM_BYTES_MAX, room_bytes, ready: Vec::new() };
+        let mut waited = Vec::new();
+        let drained = self.outbox.drain(&mut out, bytes_max, &mut datagrams, self.number, |us| waited.push(us));
+        let complete = out.len() < bytes_max;
+        assert!(!complete || self.outbox.is_empty(), "what fits is written");
         if room_bytes == 0 {
             self.outbox.explain_datagrams(&mut out);
             assert!(!self.outbox.has_unexplained_datagrams());
         }
-        assert!(datagrams.ready.iter().map(|datagram| datagram.len()).sum::<usize>() <= room_bytes);
+        let sent: usize = datagrams.ready.iter().map(Bytes::len).sum();
+        assert_eq!(sent + datagrams.room_bytes, room_bytes);
+        let mut shown = Vec::new();
+        for datagram in &datagrams.ready {
+            let frame = decode_server_frame(datagram.clone()).expect("a datagram holds a frame");
+            let server_frame::Frame::Deliver(deliver) = frame else { panic!("and that is a delivery") };
+            shown.push(Shown::Delivery(deliver, Some(datagram.len())));
+        }
         self.receiver.datagrams.extend(datagrams.ready);
         let mut cutter = FrameCutter::new(4_096);
+        let mut written = 0;
         cutter.push(out.freeze());
-        let mut gaps = 0;
+        let (mut gaps, mut before_last) = (0, [0, 0]);
         while let Some(frame) = cutter.next_frame().expect("what is written is framed") {
+            written += 1 + usize::from(frame.len() > 127) + frame.len();
             let frame = decode_server_frame(frame).expect("and can be read");
-            gaps += u64::from(matches!(frame, server_frame::Frame::Gap(_)));
+            match &frame {
+                server_frame::Frame::Gap(gap) => {
+                    gaps += 1;
+                    shown.push(Shown::Gap(*gap));
+                }
+                server_frame::Frame::Deliver(deliver) => {
+                    before_last = [before_last[1], written];
+                    shown.push(Shown::Delivery(deliver.clone(), None));
+                }
+                _ => {}
+            }
             self.receiver.under_way.push_back(frame);
         }
-        assert_eq!(drained.gaps, gaps);
+        shown.sort_by_key(Shown::seq);
+        assert!(before_last[0] == 0 || before_last[0] < bytes_max, "enough is enough");
+        let taken = self.accounts.drain(shown, room_bytes, DATAGRAM_BYTES_MAX);
+        assert_eq!((drained.deliveries, drained.gaps), (taken.len() as u64, gaps));
+        assert_eq!(waited, taken.iter().map(|entry| self.number - entry.number).collect::<Vec<_>>());
+        for seq in self.receiver.through..self.receiver.through + 40 {
+            assert_eq!(self.outbox.has_sent(seq), self.accounts.has_sent(seq));
+        }
     }
 
     fn acknowledge(&mut self, done: usize, rejects: bool) {
@@ -215,6 +272,7 @@ impl Run {
             count += 1;
         });
         assert_eq!((acknowledged, count), (Ok(()), done.len()));
+        self.accounts.acknowledge(self.receiver.through, &done);
         for seq in done {
             self.receiver.to_process.remove(&seq);
         }
@@ -236,17 +294,29 @@ impl Run {
         self.always_resumed &= resumed;
         let left = self.outbox.bequeath(&point);
         assert_eq!((self.outbox.len(), self.outbox.held_bytes()), (0, 0), "nothing is held twice");
-        let unsettled: BTreeSet<u64> = self.tickets.difference(&self.settled).copied().collect();
+        self.accounts.acknowledge(point.delivered_through, &[]);
+        assert_eq!((left.len(), left.is_empty()), (self.accounts.left(), self.accounts.left() == 0));
+        let unsettled: BTreeSet<u64> = self.accounts.unsettled().collect();
+        assert_eq!(unsettled, self.tickets.difference(&self.settled).copied().collect());
         assert_eq!(left.tickets().map(|ticket| ticket.number).collect::<BTreeSet<_>>(), unsettled);
-        let mut heir = Outbox::new(LIMITS, true);
+        let (mut heir, mut accounts) = (Outbox::new(LIMITS, true), Accounts::new(LIMITS));
         if let Some(event) = before.filter(|_| !self.overflowed) {
-            self.push(&mut heir, event);
+            self.push(&mut heir, &mut accounts, event);
         }
-        heir.inherit(left, end == End::Crashed, REDELIVERIES_MAX, |ticket| match ticket {
-            Some(ticket) => assert!(self.settled.insert(ticket.number), "each ticket is settled once"),
-            None => self.given_up += 1,
-        });
-        self.outbox = heir;
+        let (accounts, given_up) = self.accounts.inherited_by(accounts, end == End::Crashed, REDELIVERIES_MAX);
+        let mut told = Vec::new();
+        heir.inherit(left, end == End::Crashed, REDELIVERIES_MAX, |ticket| told.push(ticket));
+        let ticket =
+            |entry: &Entry| (entry.class == Class::Awaited).then_some(Ticket { worker: 0, number: entry.number });
+        assert_eq!(told, given_up.iter().map(ticket).collect::<Vec<_>>());
+        for ticket in told {
+            match ticket {
+                Some(ticket) => assert!(self.settled.insert(ticket.number), "each ticket is settled once"),
+                None => self.given_up += 1,
+            }
+        }
+        (self.outbox, self.accounts) = (heir, accounts);
+        self.overflowed = self.outbox.has_overflowed();
         self.receiver.begin_session();
     }
 
