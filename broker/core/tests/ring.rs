@@ -13,7 +13,7 @@ use prost::Message;
 use small::receiver::Receiver;
 use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Ticket};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
-use zonecast_protocol::wire;
+use zonecast_protocol::wire::{self, GapReason};
 use zonecast_protocol::{DeliveryClass, EventView};
 
 const LIMITS: OutboxLimits =
@@ -186,6 +186,46 @@ fn what_fuzzing_once_reached_stays_right() {
         played += 1;
     }
     assert!(played > 10, "{played} inputs");
+}
+
+/// What is missing of an earlier session and of this one lies side by side: it is told in two gaps, and once more whole
+/// to the session after that.
+#[test]
+fn a_gap_that_spans_two_sessions_has_both_reasons() {
+    let limits = OutboxLimits { deliveries_max: 2, ..LIMITS };
+    let gaps = |outbox: &mut Outbox| {
+        let mut out = BytesMut::new();
+        let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
+        let mut cutter = FrameCutter::new(4_096);
+        cutter.push(out.freeze());
+        let mut gaps = Vec::new();
+        while let Some(frame) = cutter.next_frame().unwrap() {
+            if let wire::server_frame::Frame::Gap(gap) = decode_server_frame(frame).unwrap() {
+                gaps.push((gap.from_seq, gap.to_seq, gap.reason()));
+            }
+        }
+        assert_eq!(drained.gaps, gaps.len() as u64);
+        gaps
+    };
+    let succeed = |outbox: &mut Outbox| {
+        let mut heir = Outbox::new(limits, true);
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), false, 3, |_| panic!("nothing is given up"));
+        heir
+    };
+    let mut first = Outbox::new(limits, true);
+    for number in 1..=2 {
+        assert_eq!(first.push(event(number, true, false)), Pushed::Queued);
+    }
+    assert_eq!(gaps(&mut first), []);
+
+    let mut second = succeed(&mut first);
+    for number in 3..=5 {
+        assert_eq!(second.push(event(number, number == 3, false)), Pushed::Queued);
+    }
+    assert_eq!(gaps(&mut second), [(1, 2, GapReason::Evicted), (3, 3, GapReason::SlowConsumer)]);
+    assert_eq!(second.kept(), 2);
+
+    assert_eq!(gaps(&mut succeed(&mut second)), [(1, 3, GapReason::Evicted)]);
 }
 
 #[test]

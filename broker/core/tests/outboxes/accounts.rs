@@ -64,6 +64,8 @@ pub(crate) struct Accounts {
     own_shown: bool,
     has_heritage: bool,
     written_through: u64,
+    /// The last that was taken out went as a datagram, and no frame on the stream has said so.
+    pub(crate) unexplained: bool,
 }
 
 impl Accounts {
@@ -77,6 +79,7 @@ impl Accounts {
             own_shown: false,
             has_heritage: false,
             written_through: 0,
+            unexplained: false,
         }
     }
 
@@ -159,6 +162,7 @@ impl Accounts {
         let mut gap: Option<wire::Gap> = None;
         for shown in shown {
             self.written_through = shown.seq();
+            self.unexplained = matches!(shown, Shown::Delivery(_, Some(_)));
             match shown {
                 Shown::Gap(new) => {
                     let evicted = new.reason() == GapReason::Evicted;

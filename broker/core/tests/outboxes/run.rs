@@ -216,9 +216,9 @@ impl Run {
         let drained = self.outbox.drain(&mut out, bytes_max, &mut datagrams, self.number, |us| waited.push(us));
         let complete = out.len() < bytes_max;
         assert!(!complete || self.outbox.is_empty(), "what fits is written");
+        let unexplained = self.outbox.has_unexplained_datagrams();
         if room_bytes == 0 {
             self.outbox.explain_datagrams(&mut out);
-            assert!(!self.outbox.has_unexplained_datagrams());
         }
         let sent: usize = datagrams.ready.iter().map(Bytes::len).sum();
         assert_eq!(sent + datagrams.room_bytes, room_bytes);
@@ -252,6 +252,9 @@ impl Run {
         shown.sort_by_key(Shown::seq);
         assert!(before_last[0] == 0 || before_last[0] < bytes_max, "enough is enough");
         let taken = self.accounts.drain(shown, room_bytes, DATAGRAM_BYTES_MAX);
+        assert_eq!(unexplained, self.accounts.unexplained);
+        self.accounts.unexplained &= room_bytes > 0;
+        assert_eq!(self.outbox.has_unexplained_datagrams(), self.accounts.unexplained);
         assert_eq!((drained.deliveries, drained.gaps), (taken.len() as u64, gaps));
         assert_eq!(waited, taken.iter().map(|entry| self.number - entry.number).collect::<Vec<_>>());
         for seq in self.receiver.through..self.receiver.through + 40 {
