@@ -247,3 +247,18 @@ fn what_several_runs_are_lost_with_is_given_up() {
     assert_eq!(given_up, [1]);
     assert_eq!(outbox.len(), 1);
 }
+
+/// Where not one process may be lost with a delivery, one that nobody was lost with is delivered all the same.
+#[test]
+fn what_nobody_was_lost_with_is_not_given_up() {
+    for (crashed, left) in [(false, 1), (true, 0)] {
+        let mut outbox = Outbox::new(LIMITS, true);
+        assert_eq!(outbox.push(event(1, false, false)), Pushed::Queued);
+        let _ = outbox.drain(&mut BytesMut::new(), 1, &mut Datagrams::default(), 0, |_| {});
+        let mut heir = Outbox::new(LIMITS, true);
+        let mut given_up = 0;
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), crashed, 0, |_| given_up += 1);
+        assert_eq!((heir.len(), given_up), (left, 1 - left));
+        assert!(!heir.is_empty(), "what is given up is shown to be missing");
+    }
+}

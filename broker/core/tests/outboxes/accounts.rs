@@ -16,16 +16,26 @@ pub(crate) struct Entry {
     pub(crate) class: Class,
     pub(crate) bytes: usize,
     pub(crate) resent: bool,
+    /// Its number in the session.
+    seq: u64,
     crashes: u32,
-    /// It came from an earlier session.
-    inherited: bool,
 }
 
-/// A number that was written and not acknowledged; with its event, if that would be sent again.
+/// What was written and not acknowledged.
 #[derive(Debug)]
 struct Written {
+    /// Of a gap the last.
     seq: u64,
-    entry: Option<Entry>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Event(Entry),
+    /// A transient event, which is not written again.
+    Transient,
+    /// So many that are missing.
+    Gap(u64),
 }
 
 /// What one drain took out: a delivery, its size if it went as a datagram, or a gap up to a number.
@@ -45,7 +55,7 @@ impl Shown {
 
 impl Entry {
     pub(crate) fn new(number: u64, class: Class, bytes: usize, resent: bool) -> Self {
-        Self { number, class, bytes, resent, crashes: 0, inherited: false }
+        Self { number, class, bytes, resent, seq: 0, crashes: 0 }
     }
 
     fn is_transient(&self) -> bool {
@@ -60,9 +70,9 @@ pub(crate) struct Accounts {
     written: Vec<Written>,
     pub(crate) dropped: u64,
     overflowed: bool,
-    /// An event that is no heritage was written, so that no gap from now on is of an earlier session.
-    own_shown: bool,
-    has_heritage: bool,
+    next_seq: u64,
+    /// Numbers up to this one come from an earlier session.
+    inherited_through: u64,
     written_through: u64,
     /// The last that was taken out went as a datagram, and no frame on the stream has said so.
     pub(crate) unexplained: bool,
@@ -76,8 +86,8 @@ impl Accounts {
             written: Vec::new(),
             dropped: 0,
             overflowed: false,
-            own_shown: false,
-            has_heritage: false,
+            next_seq: 1,
+            inherited_through: 0,
             written_through: 0,
             unexplained: false,
         }
@@ -88,7 +98,10 @@ impl Accounts {
     }
 
     fn kept(&self) -> impl Iterator<Item = &Entry> {
-        self.written.iter().filter_map(|written| written.entry.as_ref())
+        self.written.iter().filter_map(|written| match &written.what {
+            What::Event(entry) => Some(entry),
+            What::Transient | What::Gap(_) => None,
+        })
     }
 
     /// Events that were written and may have to be written again, and their bytes.
@@ -127,15 +140,24 @@ impl Accounts {
                 return Pushed::Overflow;
             }
             let place = self.waiting.iter_mut().find(|waiting| waiting.number == number).expect("no value is dropped");
-            *place = Entry { crashes: place.crashes, inherited: place.inherited, ..entry };
+            *place = Entry { seq: place.seq, crashes: place.crashes, ..entry };
             return Pushed::Replaced;
         }
         if !self.make_room(1, entry.bytes) {
-            self.dropped += u64::from(entry.is_transient());
-            return if entry.is_transient() { Pushed::Dropped } else { Pushed::Overflow };
+            if !entry.is_transient() {
+                return Pushed::Overflow;
+            }
+            self.dropped += 1;
+            self.next_seq += 1;
+            return Pushed::Dropped;
         }
-        self.waiting.push(entry);
+        self.append(entry);
         Pushed::Queued
+    }
+
+    fn append(&mut self, entry: Entry) {
+        self.waiting.push(Entry { seq: self.next_seq, ..entry });
+        self.next_seq += 1;
     }
 
     /// Drops the oldest that may be dropped; none where that would not do.
@@ -159,40 +181,40 @@ impl Accounts {
     /// Checks what was taken out against what waits from the front, and takes note of it.
     pub(crate) fn drain(&mut self, shown: Vec<Shown>, mut room_bytes: usize, datagram_bytes_max: usize) -> Vec<Entry> {
         let mut taken = Vec::new();
-        let mut gap: Option<wire::Gap> = None;
+        let mut gap = None;
         for shown in shown {
+            let missing_from = self.written_through + 1;
             self.written_through = shown.seq();
             self.unexplained = matches!(shown, Shown::Delivery(_, Some(_)));
             match shown {
                 Shown::Gap(new) => {
-                    let evicted = new.reason() == GapReason::Evicted;
-                    assert!(!evicted || (self.has_heritage && !self.own_shown), "nothing of an earlier session");
+                    assert_eq!(new.from_seq, missing_from);
+                    match new.reason() {
+                        GapReason::Evicted => assert!(new.to_seq <= self.inherited_through, "{new:?} {self:?}"),
+                        _ => assert!(new.from_seq > self.inherited_through, "{new:?} {self:?}"),
+                    }
                     // Two next to each other are one that is kept.
                     if gap.is_some() {
                         self.written.pop();
                     }
-                    self.written.push(Written { seq: new.to_seq, entry: None });
-                    gap = Some(new);
+                    let from = *gap.get_or_insert(missing_from);
+                    self.written.push(Written { seq: new.to_seq, what: What::Gap(new.to_seq + 1 - from) });
                 }
                 Shown::Delivery(deliver, datagram) => {
+                    gap = None;
                     let entry = self.waiting.remove(0);
                     let event: wire::Event = prost::Message::decode(&deliver.event[..]).expect("the publisher's bytes");
                     assert_eq!((event.lane_seq, deliver.event.len()), (entry.number, entry.bytes), "the oldest");
                     let awaited = entry.class == Class::Awaited;
-                    assert_eq!((deliver.resent, deliver.await_processing), (entry.resent, awaited), "{entry:?}");
-                    let cause = gap.take().map(|gap| gap.reason());
-                    assert!(
-                        !entry.inherited || cause != Some(GapReason::SlowConsumer),
-                        "it came after what is missing"
-                    );
-                    self.own_shown |= !entry.inherited;
+                    assert_eq!((deliver.seq, deliver.resent), (entry.seq, entry.resent), "{entry:?}");
+                    assert_eq!(deliver.await_processing, awaited);
                     let flags = DeliverFlags { resent: deliver.resent, await_processing: awaited };
                     let bytes = encode_deliver_datagram(deliver.seq, flags, &deliver.event).len();
                     let fits = entry.is_transient() && bytes <= room_bytes.min(datagram_bytes_max);
                     assert_eq!(datagram, fits.then_some(bytes), "a datagram where there is room");
                     room_bytes -= datagram.unwrap_or(0);
-                    let kept = (!entry.is_transient()).then(|| entry.clone());
-                    self.written.push(Written { seq: deliver.seq, entry: kept });
+                    let what = if entry.is_transient() { What::Transient } else { What::Event(entry.clone()) };
+                    self.written.push(Written { seq: deliver.seq, what });
                     taken.push(entry);
                 }
             }
@@ -205,10 +227,15 @@ impl Accounts {
     }
 
     pub(crate) fn acknowledge(&mut self, through: u64, done: &[u64]) {
-        self.written.retain(|Written { seq, entry }| {
-            let awaited = entry.as_ref().is_some_and(|entry| entry.class == Class::Awaited);
-            if awaited { !done.contains(seq) } else { *seq > through }
+        self.written.retain(|Written { seq, what }| match what {
+            What::Event(entry) if entry.class == Class::Awaited => !done.contains(seq),
+            _ => *seq > through,
         });
+    }
+
+    /// These transient events arrived although nothing is known of what was written before.
+    pub(crate) fn received_alone(&mut self, seqs: &[u64]) {
+        self.written.retain(|Written { seq, what }| !matches!(what, What::Transient) || !seqs.contains(seq));
     }
 
     /// Numbers that wait for the client to say that it is done with them.
@@ -216,15 +243,42 @@ impl Accounts {
         self.kept().chain(&self.waiting).filter(|entry| entry.class == Class::Awaited).map(|entry| entry.number)
     }
 
-    /// The accounts of the outbox that takes over, and the numbers of those that are given up.
-    pub(crate) fn inherited_by(&mut self, heir: Self, crashed: bool, redeliveries_max: u32) -> (Self, Vec<Entry>) {
-        let written = std::mem::take(&mut self.written).into_iter().filter_map(|written| written.entry);
-        let written = written.map(|entry| Entry { resent: true, crashes: entry.crashes + u32::from(crashed), ..entry });
-        let left = written.chain(std::mem::take(&mut self.waiting)).map(|entry| Entry { inherited: true, ..entry });
-        let (given_up, mut waiting): (Vec<_>, Vec<_>) =
-            left.partition(|entry| entry.crashes > 0 && entry.crashes >= redeliveries_max);
-        waiting.extend(heir.waiting);
-        (Self { waiting, has_heritage: true, ..heir }, given_up)
+    /// The accounts of the outbox that takes over, and those that are given up.
+    pub(crate) fn inherited_by(self, heir: Self, crashed: bool, redeliveries_max: u32) -> (Self, Vec<Entry>) {
+        let mut given_up = Vec::new();
+        let mut all = Self { waiting: Vec::new(), next_seq: 1, ..heir };
+        for Written { what, .. } in self.written {
+            match what {
+                What::Event(entry) => {
+                    let entry = Entry { resent: true, crashes: entry.crashes + u32::from(crashed), ..entry };
+                    all.append_unless(redeliveries_max, entry, &mut given_up);
+                }
+                What::Transient => all.next_seq += 1,
+                What::Gap(missing) => all.next_seq += missing,
+            }
+        }
+        let mut expected = self.written_through + 1;
+        for entry in self.waiting {
+            all.next_seq += entry.seq - expected;
+            expected = entry.seq + 1;
+            all.append_unless(redeliveries_max, entry, &mut given_up);
+        }
+        all.next_seq += self.next_seq - expected;
+        all.inherited_through = all.next_seq - 1;
+        let inherited = all.inherited_through;
+        all.waiting.extend(heir.waiting.into_iter().map(|entry| Entry { seq: inherited + entry.seq, ..entry }));
+        all.next_seq = inherited + heir.next_seq;
+        (all, given_up)
+    }
+
+    /// What so many processes were lost with is missing from now on.
+    fn append_unless(&mut self, redeliveries_max: u32, entry: Entry, given_up: &mut Vec<Entry>) {
+        if entry.crashes > 0 && entry.crashes >= redeliveries_max {
+            self.next_seq += 1;
+            given_up.push(entry);
+        } else {
+            self.append(entry);
+        }
     }
 
     /// How many deliveries are left behind.

@@ -57,7 +57,8 @@ enum Op {
     /// before.
     Cut {
         end: End,
-        before: Option<Event>,
+        #[arbitrary(with = |input: &mut Unstructured| Ok(input.arbitrary_iter()?.take(10).flatten().collect()))]
+        before: Vec<Event>,
     },
 }
 
@@ -163,7 +164,7 @@ impl Run {
             Op::Arrive { frames, every } => self.receiver.hear(frames.into(), every.into()),
             Op::Acknowledge { done, rejects } => self.acknowledge(done, rejects),
             Op::AcknowledgeBeyond(by) => self.acknowledge_beyond(by.into()),
-            Op::Cut { end, before } => self.cut(end, before),
+            Op::Cut { end, before } => self.cut(end, &before),
         }
         self.audit();
     }
@@ -291,22 +292,25 @@ impl Run {
         }
     }
 
-    fn cut(&mut self, end: End, before: Option<Event>) {
+    fn cut(&mut self, end: End, before: &[Event]) {
         let resumed = end == End::Resumed;
         let point = if resumed { self.receiver.point() } else { ResumePoint::default() };
         self.always_resumed &= resumed;
         let left = self.outbox.bequeath(&point);
         assert_eq!((self.outbox.len(), self.outbox.held_bytes()), (0, 0), "nothing is held twice");
         self.accounts.acknowledge(point.delivered_through, &[]);
+        self.accounts.received_alone(&point.datagrams);
         assert_eq!((left.len(), left.is_empty()), (self.accounts.left(), self.accounts.left() == 0));
         let unsettled: BTreeSet<u64> = self.accounts.unsettled().collect();
         assert_eq!(unsettled, self.tickets.difference(&self.settled).copied().collect());
         assert_eq!(left.tickets().map(|ticket| ticket.number).collect::<BTreeSet<_>>(), unsettled);
         let (mut heir, mut accounts) = (Outbox::new(LIMITS, true), Accounts::new(LIMITS));
-        if let Some(event) = before.filter(|_| !self.overflowed) {
-            self.push(&mut heir, &mut accounts, event);
+        assert_eq!(self.outbox.dropped_total(), self.accounts.dropped, "a count never falls");
+        for event in before {
+            self.push(&mut heir, &mut accounts, *event);
         }
-        let (accounts, given_up) = self.accounts.inherited_by(accounts, end == End::Crashed, REDELIVERIES_MAX);
+        let former = std::mem::replace(&mut self.accounts, Accounts::new(LIMITS));
+        let (accounts, given_up) = former.inherited_by(accounts, end == End::Crashed, REDELIVERIES_MAX);
         let mut told = Vec::new();
         heir.inherit(left, end == End::Crashed, REDELIVERIES_MAX, |ticket| told.push(ticket));
         let ticket =
