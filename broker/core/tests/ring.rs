@@ -11,7 +11,9 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
 use small::receiver::Receiver;
-use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Ticket};
+use zonecast_core::{
+    Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
+};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, GapReason};
 use zonecast_protocol::{DeliveryClass, EventView};
@@ -117,10 +119,14 @@ impl Run {
     fn cut(&mut self, resumed: bool) {
         let point = if resumed { self.receiver.point() } else { ResumePoint::default() };
         self.always_resumed &= resumed;
+        if !resumed {
+            self.receiver.may_be_late_through = self.pushed.last().copied().unwrap_or(0);
+        }
         let left = self.outbox.bequeath(&point);
         assert_eq!((self.outbox.len(), self.outbox.held_bytes()), (0, 0), "nothing is held twice");
         let mut heir = Outbox::new(LIMITS, true);
-        heir.inherit(left, !resumed, u32::MAX, |_| panic!("nothing is given up"));
+        let succession = if resumed { Succession::Resumed } else { Succession::Anew };
+        heir.inherit(left, succession, u32::MAX, |_| panic!("nothing is given up"));
         self.outbox = heir;
         self.receiver.begin_session();
     }
@@ -209,7 +215,9 @@ fn a_gap_that_spans_two_sessions_has_both_reasons() {
     };
     let succeed = |outbox: &mut Outbox| {
         let mut heir = Outbox::new(limits, true);
-        heir.inherit(outbox.bequeath(&ResumePoint::default()), false, 3, |_| panic!("nothing is given up"));
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), Succession::Resumed, 3, |_| {
+            panic!("nothing is given up")
+        });
         heir
     };
     let mut first = Outbox::new(limits, true);
@@ -242,7 +250,7 @@ fn what_several_runs_are_lost_with_is_given_up() {
         }
         let left = outbox.bequeath(&ResumePoint::default());
         outbox = Outbox::new(LIMITS, true);
-        outbox.inherit(left, true, 3, |ticket| given_up.push(ticket.unwrap().number));
+        outbox.inherit(left, Succession::OtherRun, 3, |ticket| given_up.push(ticket.unwrap().number));
     }
     assert_eq!(given_up, [1]);
     assert_eq!(outbox.len(), 1);
@@ -251,13 +259,13 @@ fn what_several_runs_are_lost_with_is_given_up() {
 /// Where not one process may be lost with a delivery, one that nobody was lost with is delivered all the same.
 #[test]
 fn what_nobody_was_lost_with_is_not_given_up() {
-    for (crashed, left) in [(false, 1), (true, 0)] {
+    for (succession, left) in [(Succession::Resumed, 1), (Succession::Anew, 1), (Succession::OtherRun, 0)] {
         let mut outbox = Outbox::new(LIMITS, true);
         assert_eq!(outbox.push(event(1, false, false)), Pushed::Queued);
         let _ = outbox.drain(&mut BytesMut::new(), 1, &mut Datagrams::default(), 0, |_| {});
         let mut heir = Outbox::new(LIMITS, true);
         let mut given_up = 0;
-        heir.inherit(outbox.bequeath(&ResumePoint::default()), crashed, 0, |_| given_up += 1);
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), succession, 0, |_| given_up += 1);
         assert_eq!((heir.len(), given_up), (left, 1 - left));
         assert!(!heir.is_empty(), "what is given up is shown to be missing");
     }

@@ -1,6 +1,6 @@
 //! What an outbox holds, in the plainest code: lists, looked through from end to end.
 
-use zonecast_core::{OutboxLimits, Pushed};
+use zonecast_core::{OutboxLimits, Pushed, Succession};
 use zonecast_protocol::codec::{DeliverFlags, encode_deliver_datagram};
 use zonecast_protocol::wire::{self, GapReason};
 
@@ -115,9 +115,9 @@ impl Accounts {
         (lasting().count(), lasting().map(|entry| entry.bytes).sum())
     }
 
-    pub(crate) fn is_over_soft_mark(&self, scarcity: usize) -> bool {
+    pub(crate) fn is_over_soft_mark(&self, halved: u32) -> bool {
         let (deliveries, bytes) = self.lasting();
-        let mark = |soft: usize| usize::max(soft / scarcity, 1);
+        let mark = |soft: usize| usize::max(soft / 2_usize.pow(halved), 1);
         deliveries >= mark(self.limits.deliveries_soft) || bytes >= mark(self.limits.bytes_soft)
     }
 
@@ -244,7 +244,8 @@ impl Accounts {
     }
 
     /// The accounts of the outbox that takes over, and those that are given up.
-    pub(crate) fn inherited_by(self, heir: Self, crashed: bool, redeliveries_max: u32) -> (Self, Vec<Entry>) {
+    pub(crate) fn inherited_by(self, heir: Self, succession: Succession, redeliveries_max: u32) -> (Self, Vec<Entry>) {
+        let (crashed, may_be_late) = (succession == Succession::OtherRun, succession != Succession::Resumed);
         let mut given_up = Vec::new();
         let mut all = Self { waiting: Vec::new(), next_seq: 1, ..heir };
         for Written { what, .. } in self.written {
@@ -261,6 +262,7 @@ impl Accounts {
         for entry in self.waiting {
             all.next_seq += entry.seq - expected;
             expected = entry.seq + 1;
+            let entry = Entry { resent: entry.resent || may_be_late, ..entry };
             all.append_unless(redeliveries_max, entry, &mut given_up);
         }
         all.next_seq += self.next_seq - expected;

@@ -27,6 +27,8 @@ pub(crate) struct Receiver {
     pub(crate) latest: BTreeMap<String, u64>,
     pub(crate) transient: BTreeSet<u64>,
     pub(crate) missing: u64,
+    /// Up to this number, deliveries may come behind later ones that the client got elsewhere.
+    pub(crate) may_be_late_through: u64,
 }
 
 impl Receiver {
@@ -68,6 +70,9 @@ impl Receiver {
         let number = event.lane_seq;
         if deliver.await_processing {
             self.to_process.insert(deliver.seq, number);
+        }
+        if event.class() != DeliveryClass::Transient {
+            assert!(deliver.resent || number > self.may_be_late_through, "what may come late says so");
         }
         match event.class() {
             DeliveryClass::Transient => assert!(self.transient.insert(number), "at most once"),
