@@ -233,7 +233,13 @@ fn a_gap_that_spans_two_sessions_has_both_reasons() {
     assert_eq!(gaps(&mut second), [(1, 2, GapReason::Evicted), (3, 3, GapReason::SlowConsumer)]);
     assert_eq!(second.kept(), 2);
 
-    assert_eq!(gaps(&mut succeed(&mut second)), [(1, 3, GapReason::Evicted)]);
+    // What the heir dropped before it inherits is missing behind what it inherits, at the end as well as in between.
+    let mut third = Outbox::new(limits, true);
+    for (number, pushed) in [(6, Pushed::Queued), (7, Pushed::Queued), (8, Pushed::Dropped)] {
+        assert_eq!(third.push(event(number, number == 8, false)), pushed);
+    }
+    third.inherit(second.bequeath(&ResumePoint::default()), Succession::Resumed, 3, |_| panic!("nothing is given up"));
+    assert_eq!((third.len(), gaps(&mut third)), (4, vec![(1, 3, GapReason::Evicted), (8, 8, GapReason::SlowConsumer)]));
 }
 
 #[test]
