@@ -112,7 +112,7 @@ impl Event {
 
 /// Whether its publisher has sent it before.
 fn is_resent(number: u64) -> bool {
-    number % 5 == 0
+    number.is_multiple_of(5)
 }
 
 /// A broker's side.
