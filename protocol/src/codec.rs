@@ -217,8 +217,9 @@ fn append(message: &impl Message, out: &mut BytesMut) {
     message.encode_length_delimited(out).expect("a BytesMut has room for any message");
 }
 
-/// Most bytes by which a `Deliver` frame is longer than the event in it.
-pub const DELIVER_OVERHEAD_BYTES_MAX: usize = 5 + (1 + 5) + (1 + 10) + 2 + 2 + 2 + (1 + 5);
+/// Most bytes by which a `Deliver` frame is longer than the event in it: its length, its member's key and length, the
+/// number, two flags, and the event's key and length.
+pub const DELIVER_OVERHEAD_BYTES_MAX: usize = 5 + (1 + 5) + (1 + 10) + 2 + 2 + (1 + 5);
 
 /// Tag and wire type (2: length-delimited) of `ServerFrame.deliver`.
 const DELIVER_KEY: u8 = (2 << 3) | 2;
@@ -298,4 +299,15 @@ pub fn encode_gap(from_seq: u64, to_seq: u64, reason: GapReason, out: &mut Bytes
 /// Appends a whole `ServerFrame` with a `Datagrams`.
 pub fn encode_datagrams(from_seq: u64, to_seq: u64, out: &mut BytesMut) {
     encode_server_frame(server_frame::Frame::Datagrams(crate::wire::Datagrams { from_seq, to_seq }), out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_head_is_as_long_as_is_stated() {
+        let flags = DeliverFlags { resent: true, await_processing: true };
+        assert_eq!(deliver_head(u64::MAX, flags, 1 << 31).1, DELIVER_OVERHEAD_BYTES_MAX);
+    }
 }

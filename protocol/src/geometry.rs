@@ -155,6 +155,8 @@ impl Zone {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn zone() -> Zone {
@@ -163,6 +165,14 @@ mod tests {
 
     fn touches(x: f64, y: f64, radius: f64) -> bool {
         zone().touches(&Circle::new(x, y, radius).unwrap())
+    }
+
+    #[test]
+    fn shapes_have_the_numbers_that_they_were_made_of() {
+        let circle = Circle::new(3.0, -4.0, 5.5).unwrap();
+        assert!((circle.x(), circle.y(), circle.radius()) == (3.0, -4.0, 5.5));
+        let zone = Zone::new(-7.0, 2.5, 3.0, 6.5).unwrap();
+        assert!((zone.min(), zone.max(), zone.area()) == ([-7.0, 2.5], [3.0, 6.5], 40.0));
     }
 
     #[test]
@@ -188,6 +198,28 @@ mod tests {
             let far = Circle::new(3.0 * scale, 4.0 * scale, 4.5 * scale).unwrap();
             assert!(zone.touches(&near), "{scale:e}");
             assert!(!zone.touches(&far), "{scale:e}");
+        }
+    }
+
+    proptest! {
+        /// As whole numbers have it: the point of the zone next to the centre, and Pythagoras. Once more where squares
+        /// vanish or overflow, where only what lies on the very edge is left to rounding.
+        #[test]
+        fn the_nearest_point_of_the_zone_decides(
+            (min_x, min_y) in (-60..60_i32, -60..60_i32),
+            (width, height) in (0..40_i32, 0..40_i32),
+            (x, y, radius) in (-120..120_i32, -120..120_i32, 0..90_i32),
+            exponent in prop::sample::select(vec![0, -600, 600]),
+        ) {
+            let (dx, dy) = (x - x.clamp(min_x, min_x + width), y - y.clamp(min_y, min_y + height));
+            let beyond = dx * dx + dy * dy - radius * radius;
+            let scaled = |number: i32| f64::from(number) * 2_f64.powi(exponent);
+            let zone =
+                Zone::new(scaled(min_x), scaled(min_y), scaled(min_x + width), scaled(min_y + height)).unwrap();
+            let circle = Circle::new(scaled(x), scaled(y), scaled(radius)).unwrap();
+            if beyond != 0 || exponent == 0 {
+                prop_assert_eq!(zone.touches(&circle), beyond <= 0);
+            }
         }
     }
 

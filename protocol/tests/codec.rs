@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use prost::Message;
 use zonecast_protocol::codec::{
     DeliverFlags, FrameCutter, FrameError, decode_client_frame, decode_server_frame, encode_client_frame,
-    encode_deliver, encode_deliver_datagram, encode_server_frame,
+    encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap, encode_server_frame, first_frame_bytes,
 };
 use zonecast_protocol::wire::{self, client_frame, server_frame};
 use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target, Zone};
@@ -68,6 +68,46 @@ fn bad_events_are_refused_by_name() {
     let topic = |t: &str| wire::Event { target: Some(wire::event::Target::Topic(t.into())), ..quake() };
     assert_eq!(refused(&topic("a.*")), ErrorCode::InvalidName);
     assert_eq!(refused(&wire::Event { reply_to: "a b".into(), ..quake() }), ErrorCode::InvalidName);
+    assert_eq!(refused(&wire::Event { kind: "a b".into(), ..quake() }), ErrorCode::InvalidName);
+    for (kind, reply_to) in [("", ""), ("quake", "_inbox.65.1")] {
+        let event = wire::Event { kind: kind.into(), reply_to: reply_to.into(), ..quake() };
+        assert!(
+            EventView::decode(&event.encode_to_vec()).is_ok_and(|view| same(&view, &event)),
+            "{kind:?} {reply_to:?}"
+        );
+    }
+    let traced = |bytes| wire::Event { traceparent: "0".repeat(bytes), ..quake() };
+    assert_eq!(refused(&traced(65)), ErrorCode::InvalidArgument);
+    assert_eq!(EventView::decode(&traced(64).encode_to_vec()).map(|view| view.traceparent.len()), Ok(64));
+}
+
+/// Fields of later versions, of every wire type: each is passed over, and what follows it is read.
+#[test]
+fn fields_of_the_future_are_passed_over() {
+    let (before, after) = (quake().encode_to_vec(), wire::Event { lane_seq: 9, ..Default::default() }.encode_to_vec());
+    for unknown in [
+        &[0xa0, 0x06, 0x96, 0x01][..],
+        &[0xa1, 0x06, 1, 2, 3, 4, 5, 6, 7, 8],
+        &[0xa2, 0x06, 2, 0x08, 0x05],
+        &[0xa5, 0x06, 1, 2, 3, 4],
+    ] {
+        let bytes = [&before[..], unknown, &after].concat();
+        let view = EventView::decode(&bytes).unwrap();
+        assert!(same(&view, &wire::Event { lane_seq: 9, ..quake() }), "{unknown:02x?}");
+        assert!(EventView::decode(&[&before[..], &unknown[..3]].concat()).is_err(), "{unknown:02x?} cut short");
+    }
+}
+
+#[test]
+fn what_is_missing_is_written_as_a_frame() {
+    let read = |out: BytesMut| decode_server_frame(out.freeze().slice(1..));
+    let mut out = BytesMut::new();
+    encode_gap(3, 5, wire::GapReason::Evicted, &mut out);
+    let gap = wire::Gap { from_seq: 3, to_seq: 5, reason: wire::GapReason::Evicted.into() };
+    assert_eq!(read(out), Ok(server_frame::Frame::Gap(gap)));
+    let mut out = BytesMut::new();
+    encode_datagrams(3, 5, &mut out);
+    assert_eq!(read(out), Ok(server_frame::Frame::Datagrams(wire::Datagrams { from_seq: 3, to_seq: 5 })));
 }
 
 #[test]
@@ -79,12 +119,26 @@ fn events_beyond_a_limit_are_refused_by_name() {
     assert_eq!(code(&quake()), Ok(()));
     assert_eq!(code(&wire::Event { payload: vec![0; 5].into(), ..quake() }), Err(ErrorCode::PayloadTooLarge));
     assert_eq!(code(&wire::Event { lane: 16, ..quake() }), Err(ErrorCode::InvalidArgument));
-    let place = |x, radius| wire::Event {
-        target: Some(wire::event::Target::Place(wire::Place { world: "earth".into(), x, y: 0.0, radius })),
+    let place = |x, y, radius| wire::Event {
+        target: Some(wire::event::Target::Place(wire::Place { world: "earth".into(), x, y, radius })),
         ..quake()
     };
-    assert_eq!(code(&place(100.5, 0.0)), Err(ErrorCode::GeometryOutOfRange));
-    assert_eq!(code(&place(0.0, 10.5)), Err(ErrorCode::GeometryOutOfRange));
+    for beyond in [place(100.5, 0.0, 0.0), place(0.0, -100.5, 0.0), place(0.0, 0.0, 10.5)] {
+        assert_eq!(code(&beyond), Err(ErrorCode::GeometryOutOfRange), "{beyond:?}");
+    }
+    // Each limit itself is permitted.
+    let edge = wire::Event { payload: vec![0; 4].into(), lane: 15, ..place(-100.0, 100.0, 10.0) };
+    assert_eq!(code(&edge), Ok(()));
+    let told = EventView::decode(&place(0.0, 100.5, 0.0).encode_to_vec()).unwrap().check_limits(&limits).unwrap_err();
+    assert!(told.message.starts_with("y is 100.5"), "{told}");
+}
+
+#[test]
+fn a_refused_event_is_named_where_it_can_be() {
+    let bytes = wire::Event { target: None, lane: 3, lane_seq: 70_000, ..quake() }.encode_to_vec();
+    assert!(EventView::decode(&bytes).is_err());
+    assert_eq!(EventView::position_of_refused(&bytes), (3, 70_000));
+    assert_eq!(EventView::position_of_refused(&bytes[..bytes.len() - 1]), (0, 0), "cut short");
 }
 
 #[test]
@@ -95,12 +149,17 @@ fn zones_beyond_a_limit_are_refused_by_name() {
     assert!(limits.check_zone(&Zone::new(-100.0, 0.0, 100.0, 0.0).unwrap()).is_ok(), "a line has no area");
     for (zone, name) in [
         (Zone::new(0.0, 0.0, 5.1, 10.0).unwrap(), "zone_area_max"),
-        (Zone::new(0.0, 0.0, 1.0, 100.1).unwrap(), "coordinate_abs_max"),
+        (Zone::new(-100.1, 0.0, 0.0, 0.0).unwrap(), "min_x is -100.1"),
+        (Zone::new(0.0, -100.1, 0.0, 0.0).unwrap(), "min_y is -100.1"),
+        (Zone::new(0.0, 0.0, 100.1, 0.0).unwrap(), "max_x is 100.1"),
+        (Zone::new(0.0, 0.0, 1.0, 100.1).unwrap(), "max_y is 100.1; at most ±100 is permitted (coordinate_abs_max)"),
     ] {
         let (code, message) = told(&zone);
         assert_eq!(code, ErrorCode::GeometryOutOfRange);
         assert!(message.contains(name), "{message}");
     }
+    let told = wire::Limits { frame_bytes_max: 1, payload_bytes_max: 2, zones_per_session_max: 3, ..(&limits).into() };
+    assert_eq!(wire::Limits::from(&Limits::from(&told)), told, "a broker's limits are what it says");
     // By default the coordinates alone decide.
     let all = Limits::default();
     let edge = all.coordinate_abs_max;
@@ -129,6 +188,33 @@ fn a_truncated_frame_is_told_from_an_orderly_end() {
 }
 
 #[test]
+fn what_nobody_has_read_yet_is_truncated_too() {
+    let mut cutter = FrameCutter::new(1024);
+    cutter.push(Bytes::from_static(&[3, 1]));
+    assert_eq!(cutter.finish(), Err(FrameError::Truncated { received: 2 }));
+    cutter.push(Bytes::from_static(&[2]));
+    assert_eq!(cutter.finish(), Err(FrameError::Truncated { received: 3 }));
+}
+
+/// By WIRE.md §2.
+#[test]
+fn each_fault_of_framing_has_its_code() {
+    let too_large = FrameError::TooLarge { length: 2, frame_bytes_max: 1 };
+    let malformed = decode_client_frame(Bytes::from_static(&[0x0a, 0x05])).unwrap_err();
+    for (error, code, label) in [
+        (too_large, ErrorCode::FrameTooLarge, "FRAME_TOO_LARGE"),
+        (FrameError::BadLength, ErrorCode::MalformedFrame, "MALFORMED_FRAME"),
+        (FrameError::Truncated { received: 1 }, ErrorCode::MalformedFrame, "MALFORMED_FRAME"),
+        (malformed, ErrorCode::MalformedFrame, "MALFORMED_FRAME"),
+        (FrameError::Unknown, ErrorCode::UnknownFrame, "UNKNOWN_FRAME"),
+        (FrameError::Unexpected { frame: "a", place: "b" }, ErrorCode::UnexpectedFrame, "UNEXPECTED_FRAME"),
+        (FrameError::Impossible { frame: "a", problem: "b".into() }, ErrorCode::UnexpectedFrame, "UNEXPECTED_FRAME"),
+    ] {
+        assert_eq!((error.code(), error.label()), (code, label), "{error}");
+    }
+}
+
+#[test]
 fn a_frame_of_the_future_is_unknown_not_malformed() {
     // Field 100, length-delimited, empty.
     let frame = Bytes::from_static(&[0xa2, 0x06, 0x00]);
@@ -152,11 +238,11 @@ prop_compose! {
     fn any_event()(
         target in any_target(), kind in "[a-z ]{0,4}", source: u64, lane in 0..300_u32, lane_seq in 0..3_u64,
         class in -1..5_i32, key in "[a-zé]{0,3}", reply_to in "[a-z.]{0,4}", published_at_us: u64,
-        payload: Vec<u8>,
+        traceparent in "[0-9a-f-]{0,5}", payload: Vec<u8>,
     ) -> wire::Event {
         wire::Event {
-            target, kind, source, lane, lane_seq, class, key, reply_to, published_at_us,
-            traceparent: String::new(), payload: payload.into(),
+            target, kind, source, lane, lane_seq, class, key, reply_to, published_at_us, traceparent,
+            payload: payload.into(),
         }
     }
 }
@@ -177,6 +263,7 @@ fn same(view: &EventView<'_>, event: &wire::Event) -> bool {
         && i32::from(view.class) == class
         && (view.key, view.reply_to) == (event.key.as_str(), event.reply_to.as_str())
         && view.published_at_us == event.published_at_us
+        && view.traceparent == event.traceparent
         && view.payload == event.payload
 }
 
@@ -227,11 +314,12 @@ proptest! {
         }
     }
 
-    /// However a stream is cut into chunks, the same frames come out.
+    /// However a stream is cut into chunks, and however many of them come before one looks, the same frames come out.
     #[test]
     fn frames_survive_any_chunking(
         nonces in prop::collection::vec(any::<u64>(), 1..20),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
+        chunks_at_once in 1..5_usize,
     ) {
         let mut stream = BytesMut::new();
         for nonce in &nonces {
@@ -243,8 +331,11 @@ proptest! {
         cuts.sort_unstable();
         let mut cutter = FrameCutter::new(1024);
         let mut read = Vec::new();
-        for pair in cuts.windows(2) {
+        for (at, pair) in cuts.windows(2).enumerate() {
             cutter.push(stream.slice(pair[0]..pair[1]));
+            if (at + 1) % chunks_at_once != 0 && pair[1] < stream.len() {
+                continue;
+            }
             while let Some(frame) = cutter.next_frame().unwrap() {
                 match decode_client_frame(frame).unwrap() {
                     client_frame::Frame::Ping(ping) => read.push(ping.nonce),
@@ -254,6 +345,18 @@ proptest! {
         }
         prop_assert_eq!(cutter.finish(), Ok(()));
         prop_assert_eq!(read, nonces);
+    }
+
+    /// The first of two frames is measured with its prefix, and only where all of it is there.
+    #[test]
+    fn the_first_frame_is_measured(frame in prop::collection::vec(any::<u8>(), 0..300), more: Vec<u8>) {
+        let mut first = Vec::new();
+        prost::encode_length_delimiter(frame.len(), &mut first).unwrap();
+        first.extend(frame);
+        prop_assert_eq!(first_frame_bytes(&[&first[..], &more[..]].concat()), Some(first.len()));
+        for cut in 0..first.len() {
+            prop_assert_eq!(first_frame_bytes(&first[..cut]), None);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use zonecast_protocol::codec::{
     FrameCutter, decode_client_frame, decode_server_frame, encode_client_frame, encode_server_frame,
 };
 use zonecast_protocol::wire::{client_frame, server_frame};
-use zonecast_protocol::{Circle, ClientId, EventView, Limits, Target, Zone, source_of};
+use zonecast_protocol::{Circle, ClientId, EventView, HANDED_OVER_ZONE_ID_MIN, Limits, Target, Zone, source_of};
 
 const WIRE_MD: &str = include_str!("../WIRE.md");
 
@@ -135,6 +135,7 @@ fn the_stated_defaults_are_the_defaults() {
     }
     assert!((limits.radius_max - 1e6).abs() < f64::EPSILON && (limits.coordinate_abs_max - 1e12).abs() < f64::EPSILON);
     assert!((limits.zone_area_max - 4e24).abs() < f64::EPSILON);
+    assert!(WIRE_MD.contains(&format!("the broker ({HANDED_OVER_ZONE_ID_MIN} and up)")));
 }
 
 #[test]

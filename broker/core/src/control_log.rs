@@ -112,11 +112,14 @@ impl ControlLog {
         (self.confirmed_through..=self.taken_through).contains(&through)
     }
 
-    /// Takes out all frames behind the first `through`, for the session that resumes this one. `None` when some of them
-    /// are not here any more, or so many were never sent. Must be called before [`push_last`](Self::push_last).
+    /// Takes out all frames behind the first `through`, for the session that resumes this one. `None`, and nothing is
+    /// taken out, where the log does not [go on from](Self::goes_on_from) there. Must be called before
+    /// [`push_last`](Self::push_last).
     pub fn bequeath(&mut self, through: u64) -> Option<LeftFrames> {
-        let skipped = through.checked_sub(self.confirmed_through)?;
-        let count = self.last_number.checked_sub(through)?;
+        if !self.goes_on_from(through) {
+            return None;
+        }
+        let (skipped, count) = (through - self.confirmed_through, self.last_number - through);
         let mut bytes = BytesMut::new();
         for taken in self.kept.drain(..) {
             bytes.extend_from_slice(&taken.bytes);

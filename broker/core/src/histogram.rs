@@ -63,8 +63,25 @@ mod tests {
         }
         let buckets: Vec<_> = histogram.buckets().filter(|(_, count)| *count > 0).collect();
         assert_eq!(buckets, [(Some(1), 1), (Some(2), 1), (Some(4), 2), (Some(8), 1), (None, 1)]);
-        let mut twice = histogram.clone();
-        twice.merge(&histogram);
-        assert_eq!(twice.count(), 12);
+        assert_eq!(histogram.sum(), u64::MAX, "it does not go round");
+    }
+
+    #[test]
+    fn two_are_one_that_counted_all() {
+        let (mut one, mut other, mut all) =
+            (DurationHistogram::default(), DurationHistogram::default(), DurationHistogram::default());
+        for duration in [1, 5, 70] {
+            one.record(duration);
+            all.record(duration);
+        }
+        for duration in [5, 1 << 24, 1 << 25, 1 << 40] {
+            other.record(duration);
+            all.record(duration);
+        }
+        one.merge(&other);
+        assert_eq!(one, all);
+        assert_eq!((one.count(), one.sum()), (7, 81 + (1 << 24) + (1 << 25) + (1 << 40)));
+        let last: Vec<_> = one.buckets().skip(24).collect();
+        assert_eq!(last, [(Some(1 << 24), 0), (None, 3)]);
     }
 }

@@ -109,3 +109,18 @@ pub struct InterestChange {
     /// Its steps, in order.
     pub ops: Vec<InterestOp>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_names_its_worker_and_sorts_by_it() {
+        let last = SessionId::new(2, (1 << 48) - 1);
+        assert_eq!((last.worker(), last.get()), (2, 0x0002_ffff_ffff_ffff));
+        let first = SessionId::new(3, 7);
+        assert_eq!((first.worker(), first.get()), (3, 0x0003_0000_0000_0007));
+        assert!(last < first);
+        assert_eq!(SessionId::new(u16::MAX, 1 << 48), SessionId::new(u16::MAX, 0), "counts have 48 bits");
+    }
+}

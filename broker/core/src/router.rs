@@ -271,7 +271,10 @@ impl Router {
             self.unindex_zone(from, id, &interest);
             self.put_zone(to, id, &interest);
         }
-        for (id, interest) in held.topics {
+        // In an order of their own: whose turn it is next in a queue group must not hang on that of a hash map.
+        let mut topics: Vec<_> = held.topics.into_iter().collect();
+        topics.sort_unstable_by_key(|(id, _)| *id);
+        for (id, interest) in topics {
             self.unindex_topic(from, &interest);
             self.put_topic(to, id, &interest);
         }

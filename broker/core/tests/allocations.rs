@@ -122,3 +122,30 @@ fn a_delivery_allocates_nothing_however_many_there_are() {
     assert!(of_the_event <= 2, "the event's own bytes, and the count of those who share them: {of_the_event}");
     assert_eq!(allocations_of_publishing_to(500), of_the_event);
 }
+
+/// Behind a delivery that waits for long, events of all sizes come and give way, one at a time and many at once.
+#[test]
+fn the_places_of_dropped_events_do_not_pile_up() {
+    let outbound = |class: DeliveryClass, payload_bytes: usize| {
+        let event = wire::Event {
+            target: Some(wire::event::Target::Topic("t".to_owned())),
+            lane_seq: 1,
+            class: class.into(),
+            payload: vec![0; payload_bytes].into(),
+            ..Default::default()
+        };
+        let bytes = event.encode_to_vec();
+        OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, Arrival::default())
+    };
+    let limits = OutboxLimits { deliveries_max: 8, bytes_max: 1_000, ..OutboxLimits::default() };
+    let mut outbox = Outbox::new(limits, false);
+    assert_eq!(outbox.push(outbound(DeliveryClass::Reliable, 1)), Pushed::Queued);
+    let (small, large) = (outbound(DeliveryClass::Transient, 1), outbound(DeliveryClass::Transient, 900));
+    let used = measure(|| {
+        for round in 0..20_000 {
+            let event = if round % 9 == 0 { &large } else { &small };
+            assert_eq!(outbox.push(event.clone()), Pushed::Queued);
+        }
+    });
+    assert!(used.bytes_max < 64 << 10, "{} bytes", used.bytes_max);
+}

@@ -187,6 +187,34 @@ fn the_oldest_transient_events_give_way() {
 }
 
 #[test]
+fn a_drain_ends_when_it_has_enough() {
+    let mut outbox = Outbox::new(OutboxLimits::default(), false);
+    let drain = |outbox: &mut Outbox, bytes_max| {
+        let mut out = BytesMut::new();
+        (outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), 0, |_| {}).deliveries, out.len())
+    };
+    for number in 1..=4 {
+        assert_eq!(outbox.push(event(number, DeliveryClass::Reliable, 0, 1).0), Pushed::Queued);
+    }
+    assert_eq!(drain(&mut outbox, 0).0, 0);
+    let (one, bytes) = drain(&mut outbox, 1);
+    assert_eq!((one, drain(&mut outbox, bytes)), (1, (1, bytes)), "exactly full is full");
+    assert_eq!(drain(&mut outbox, bytes + 1), (2, 2 * bytes));
+}
+
+/// It would have their numbers kept without an end.
+#[test]
+fn who_reads_transient_events_and_never_says_so_is_too_slow() {
+    let limits = OutboxLimits { deliveries_max: 10, ..OutboxLimits::default() };
+    let mut outbox = Outbox::new(limits, true);
+    for number in 1..=20 {
+        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
+        let _ = outbox.drain(&mut BytesMut::new(), usize::MAX, &mut Datagrams::default(), 0, |_| {});
+    }
+    assert_eq!(outbox.push(event(21, DeliveryClass::Transient, 0, 1).0), Pushed::Overflow);
+}
+
+#[test]
 fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
     let limits = OutboxLimits { deliveries_max: 100, bytes_max: 1_000, deliveries_soft: 3, bytes_soft: 900 };
     let mut outbox = Outbox::new(limits, false);

@@ -2,16 +2,20 @@
 //! comes back must find everything, in order, or be told what is missing.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+#[path = "outboxes/run.rs"]
+mod small;
 
-use bytes::{Bytes, BytesMut};
+use std::collections::BTreeSet;
+
+use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
+use small::receiver::Receiver;
 use zonecast_core::{
     Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
 };
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
-use zonecast_protocol::wire::{self, server_frame};
+use zonecast_protocol::wire::{self, GapReason};
 use zonecast_protocol::{DeliveryClass, EventView};
 
 const LIMITS: OutboxLimits =
@@ -68,100 +72,14 @@ fn event(number: u64, transient: bool, ticket: bool) -> OutboundEvent {
     OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, Arrival { at_us: 0, resent: false, ticket })
 }
 
-/// The client, and what is on its way to it.
-#[derive(Default)]
-struct Receiver {
-    under_way: VecDeque<server_frame::Frame>,
-    datagrams: VecDeque<Bytes>,
-    /// Of this session: how far the stream was read, what came as datagrams, and what waits to be processed.
-    through: u64,
-    alone: BTreeSet<u64>,
-    to_process: BTreeMap<u64, u64>,
-    /// Numbers of this session that a frame said were sent as datagrams.
-    explained: BTreeSet<u64>,
-    /// Over all sessions: which events arrived, and how many were said to be missing.
-    reliable: BTreeSet<u64>,
-    last_new_reliable: u64,
-    transient: BTreeSet<u64>,
-    missing: u64,
-    /// Tickets that were settled.
-    processed: BTreeSet<u64>,
-    /// Up to this number, deliveries may come behind later ones that the client got elsewhere.
-    may_be_late_through: u64,
-}
-
-impl Receiver {
-    fn take(&mut self, frame: server_frame::Frame) -> Result<(), TestCaseError> {
-        match frame {
-            server_frame::Frame::Gap(gap) => {
-                prop_assert_eq!(gap.from_seq, self.through + 1, "gaps are in their place");
-                self.missing += gap.to_seq + 1 - gap.from_seq;
-                self.through = gap.to_seq;
-            }
-            server_frame::Frame::Datagrams(sent) => {
-                prop_assert_eq!(sent.from_seq, self.through + 1, "and so is what explains datagrams");
-                self.explained.extend(sent.from_seq..=sent.to_seq);
-                self.through = sent.to_seq;
-            }
-            server_frame::Frame::Deliver(deliver) => {
-                prop_assert_eq!(deliver.seq, self.through + 1, "every jump is explained");
-                self.through = deliver.seq;
-                self.take_event(&deliver)?;
-            }
-            other => prop_assert!(false, "{:?}", other),
-        }
-        Ok(())
-    }
-
-    fn take_event(&mut self, deliver: &wire::Deliver) -> Result<(), TestCaseError> {
-        let event = wire::Event::decode(deliver.event.clone()).unwrap();
-        let number = event.lane_seq;
-        if event.class() == DeliveryClass::Transient {
-            prop_assert!(self.transient.insert(number), "at most once");
-            return Ok(());
-        }
-        if deliver.await_processing {
-            self.to_process.insert(deliver.seq, number);
-        }
-        prop_assert!(deliver.resent || number > self.may_be_late_through, "what may come late says so");
-        if self.reliable.insert(number) {
-            prop_assert!(number > self.last_new_reliable, "in order");
-            self.last_new_reliable = number;
-        } else {
-            prop_assert!(deliver.resent, "what comes twice says so");
-        }
-        Ok(())
-    }
-
-    fn take_datagram(&mut self, datagram: Bytes) -> Result<(), TestCaseError> {
-        let server_frame::Frame::Deliver(deliver) = decode_server_frame(datagram).unwrap() else { panic!() };
-        self.alone.insert(deliver.seq);
-        self.take_event(&deliver)
-    }
-
-    /// A new session: what was explained and did not come will not come, as the client itself concludes.
-    fn begin_session(&mut self) {
-        self.missing += self.explained.difference(&self.alone).count() as u64;
-        self.under_way.clear();
-        self.datagrams.clear();
-        self.through = 0;
-        self.alone.clear();
-        self.explained.clear();
-        self.to_process.clear();
-    }
-
-    fn point(&self) -> ResumePoint {
-        let datagrams = self.alone.iter().copied().filter(|seq| *seq > self.through).collect();
-        ResumePoint { delivered_through: self.through, datagrams }
-    }
-}
-
 struct Run {
     outbox: Outbox,
     receiver: Receiver,
     pushed: BTreeSet<u64>,
     pushed_transient: u64,
     tickets: BTreeSet<u64>,
+    /// Tickets that were settled.
+    processed: BTreeSet<u64>,
     /// Whether all who came back said what they had. Others are shown again what they were shown before.
     always_resumed: bool,
 }
@@ -182,23 +100,9 @@ impl Run {
         }
     }
 
-    fn arrive(&mut self, frames: usize, every: usize) -> Result<(), TestCaseError> {
-        for _ in 0..frames {
-            let Some(frame) = self.receiver.under_way.pop_front() else { break };
-            self.receiver.take(frame)?;
-        }
-        for at in 0..frames {
-            let Some(datagram) = self.receiver.datagrams.pop_front() else { break };
-            if at % every == 0 {
-                self.receiver.take_datagram(datagram)?;
-            }
-        }
-        Ok(())
-    }
-
     fn acknowledge(&mut self, done: usize) -> Result<(), TestCaseError> {
         let done: Vec<u64> = self.receiver.to_process.keys().copied().take(done).collect();
-        let settled = &mut self.receiver.processed;
+        let settled = &mut self.processed;
         let mut twice = false;
         self.outbox
             .acknowledge(self.receiver.through, &[(Outcome::Processed, &done)], |ticket, outcome| {
@@ -237,6 +141,7 @@ proptest! {
             pushed: BTreeSet::new(),
             pushed_transient: 0,
             tickets: BTreeSet::new(),
+            processed: BTreeSet::new(),
             always_resumed: true,
         };
         for (number, op) in (1..).zip(ops) {
@@ -247,25 +152,94 @@ proptest! {
                     if ticket { run.tickets.insert(number); }
                 }
                 Op::Drain { bytes_max, room_bytes } => run.drain(bytes_max, room_bytes),
-                Op::Arrive { frames, every } => run.arrive(frames, every)?,
+                Op::Arrive { frames, every } => run.receiver.hear(frames, every),
                 Op::Acknowledge { done } => run.acknowledge(done)?,
                 Op::Cut { resumed } => run.cut(resumed),
             }
         }
         // The network heals: everything is written, arrives and is processed.
         run.drain(usize::MAX, 0);
-        run.arrive(usize::MAX >> 1, 1)?;
+        run.receiver.hear(usize::MAX, 1);
         run.acknowledge(usize::MAX)?;
         prop_assert!(run.outbox.is_empty());
         prop_assert_eq!((run.outbox.kept(), run.outbox.held_bytes()), (0, 0));
         prop_assert_eq!(&run.receiver.reliable, &run.pushed);
-        prop_assert_eq!(&run.receiver.processed, &run.tickets);
+        prop_assert_eq!(&run.processed, &run.tickets);
         run.receiver.begin_session();
         let came = run.receiver.transient.len() as u64;
         let lost = run.pushed_transient - came;
         prop_assert!(run.receiver.missing >= lost, "{} of {} lost ones are shown", run.receiver.missing, lost);
         prop_assert!(!run.always_resumed || run.receiver.missing == lost, "and no others");
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+
+    /// Too small for what they are given: see there.
+    #[test]
+    fn small_outboxes_keep_their_promises(operations in prop::collection::vec(any::<u8>(), 0..400)) {
+        small::play(&operations);
+    }
+}
+
+#[test]
+fn what_fuzzing_once_reached_stays_right() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/outboxes");
+    let mut played = 0;
+    for input in std::fs::read_dir(corpus).unwrap() {
+        small::play(&std::fs::read(input.unwrap().path()).unwrap());
+        played += 1;
+    }
+    assert!(played > 10, "{played} inputs");
+}
+
+/// What is missing of an earlier session and of this one lies side by side: it is told in two gaps, and once more whole
+/// to the session after that.
+#[test]
+fn a_gap_that_spans_two_sessions_has_both_reasons() {
+    let limits = OutboxLimits { deliveries_max: 2, ..LIMITS };
+    let gaps = |outbox: &mut Outbox| {
+        let mut out = BytesMut::new();
+        let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
+        let mut cutter = FrameCutter::new(4_096);
+        cutter.push(out.freeze());
+        let mut gaps = Vec::new();
+        while let Some(frame) = cutter.next_frame().unwrap() {
+            if let wire::server_frame::Frame::Gap(gap) = decode_server_frame(frame).unwrap() {
+                gaps.push((gap.from_seq, gap.to_seq, gap.reason()));
+            }
+        }
+        assert_eq!(drained.gaps, gaps.len() as u64);
+        gaps
+    };
+    let succeed = |outbox: &mut Outbox| {
+        let mut heir = Outbox::new(limits, true);
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), Succession::Resumed, 3, |_| {
+            panic!("nothing is given up")
+        });
+        heir
+    };
+    let mut first = Outbox::new(limits, true);
+    for number in 1..=2 {
+        assert_eq!(first.push(event(number, true, false)), Pushed::Queued);
+    }
+    assert_eq!(gaps(&mut first), []);
+
+    let mut second = succeed(&mut first);
+    for number in 3..=5 {
+        assert_eq!(second.push(event(number, number == 3, false)), Pushed::Queued);
+    }
+    assert_eq!(gaps(&mut second), [(1, 2, GapReason::Evicted), (3, 3, GapReason::SlowConsumer)]);
+    assert_eq!(second.kept(), 2);
+
+    // What the heir dropped before it inherits is missing behind what it inherits, at the end as well as in between.
+    let mut third = Outbox::new(limits, true);
+    for (number, pushed) in [(6, Pushed::Queued), (7, Pushed::Queued), (8, Pushed::Dropped)] {
+        assert_eq!(third.push(event(number, number == 8, false)), pushed);
+    }
+    third.inherit(second.bequeath(&ResumePoint::default()), Succession::Resumed, 3, |_| panic!("nothing is given up"));
+    assert_eq!((third.len(), gaps(&mut third)), (4, vec![(1, 3, GapReason::Evicted), (8, 8, GapReason::SlowConsumer)]));
 }
 
 #[test]
@@ -286,4 +260,19 @@ fn what_several_runs_are_lost_with_is_given_up() {
     }
     assert_eq!(given_up, [1]);
     assert_eq!(outbox.len(), 1);
+}
+
+/// Where not one process may be lost with a delivery, one that nobody was lost with is delivered all the same.
+#[test]
+fn what_nobody_was_lost_with_is_not_given_up() {
+    for (succession, left) in [(Succession::Resumed, 1), (Succession::Anew, 1), (Succession::OtherRun, 0)] {
+        let mut outbox = Outbox::new(LIMITS, true);
+        assert_eq!(outbox.push(event(1, false, false)), Pushed::Queued);
+        let _ = outbox.drain(&mut BytesMut::new(), 1, &mut Datagrams::default(), 0, |_| {});
+        let mut heir = Outbox::new(LIMITS, true);
+        let mut given_up = 0;
+        heir.inherit(outbox.bequeath(&ResumePoint::default()), succession, 0, |_| given_up += 1);
+        assert_eq!((heir.len(), given_up), (left, 1 - left));
+        assert!(!heir.is_empty(), "what is given up is shown to be missing");
+    }
 }

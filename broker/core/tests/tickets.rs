@@ -45,6 +45,10 @@ struct Issued {
 }
 
 impl Issued {
+    fn lane(&self) -> u32 {
+        u32::try_from(self.publisher + 1).unwrap()
+    }
+
     /// The answer that what was said and the time oblige to.
     fn due(&self, now_us: u64) -> Option<Result<u32, ErrorCode>> {
         for outcome in &self.said {
@@ -69,7 +73,7 @@ proptest! {
         let (mut now_us, mut lane_seq) = (0, 0);
         let take = |issued: &mut BTreeMap<u64, Issued>, settled: Settled, now_us| -> Result<(), TestCaseError> {
             let of = issued.values_mut().find(|of| of.lane_seq == settled.lane_seq).unwrap();
-            prop_assert_eq!(of.publisher, settled.publisher);
+            prop_assert_eq!((of.publisher, of.lane()), (settled.publisher, settled.lane));
             prop_assert_eq!(of.answer, None, "once");
             prop_assert_eq!(of.due(now_us), Some(settled.result));
             of.answer = Some(settled.result);
@@ -80,9 +84,9 @@ proptest! {
                 Op::Issue { publisher, matched, patience_us } => {
                     lane_seq += 1;
                     let expires_at_us = now_us + patience_us;
-                    let ticket = tickets.issue(publisher, 0, lane_seq, matched, expires_at_us);
-                    prop_assert_eq!(ticket.worker, 7);
                     let fresh = Issued { publisher, lane_seq, matched, expires_at_us, said: Vec::new(), answer: None };
+                    let ticket = tickets.issue(publisher, fresh.lane(), lane_seq, matched, expires_at_us);
+                    prop_assert_eq!(ticket.worker, 7);
                     prop_assert!(issued.insert(ticket.number, fresh).is_none(), "numbers do not come again");
                 }
                 Op::Report { back, outcome } => {
@@ -105,7 +109,8 @@ proptest! {
                 }
             }
             let open: Vec<&Issued> = issued.values().filter(|of| of.answer.is_none()).collect();
-            prop_assert_eq!(tickets.len(), open.len());
+            prop_assert_eq!((tickets.len(), tickets.is_empty()), (open.len(), open.is_empty()));
+            prop_assert_eq!(tickets.next_expiry_us(), open.iter().map(|of| of.expires_at_us).min());
             for publisher in 0..3 {
                 let of_publisher = open.iter().filter(|of| of.publisher == publisher).count();
                 prop_assert_eq!(tickets.open_of(publisher), of_publisher);

@@ -11,6 +11,7 @@ mod chaos;
 mod ci;
 mod deny;
 mod fuzz;
+mod mutants;
 mod process;
 mod python;
 mod sim;
@@ -49,6 +50,7 @@ enum Command {
     /// Says so aloud where the database of published advisories cannot be reached.
     Deny,
     Fuzz(fuzz::Options),
+    Mutants(mutants::Options),
     Sim(sim::Options),
     Chaos(chaos::Options),
     Ci(ci::Options),
@@ -71,6 +73,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(&workspace),
         Command::Deny => deny::run(&workspace),
         Command::Fuzz(options) => fuzz::run(&workspace, &options),
+        Command::Mutants(options) => mutants::run(&workspace, &options),
         Command::Sim(options) => sim::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),

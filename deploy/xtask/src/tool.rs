@@ -18,9 +18,12 @@ pub(crate) fn installed(workspace: &Workspace, name: &str, version: &str) -> Res
     let tools = workspace.cache().join("tools");
     let built = tools.join("bin").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     for candidate in [PathBuf::from(name), built.clone()] {
-        let answer = process::captured(Command::new(&candidate).arg("--version"));
-        if answer.is_ok_and(|answer| is_wanted(&answer, name, version)) {
-            return Ok(candidate);
+        // Some want to be called as cargo calls them: with their own name first.
+        for name_first in [None, name.strip_prefix("cargo-")] {
+            let answer = process::captured(Command::new(&candidate).args(name_first).arg("--version"));
+            if answer.is_ok_and(|answer| is_wanted(&answer, name, version)) {
+                return Ok(candidate);
+            }
         }
     }
     println!("building {name} {version}, once; this takes some minutes");

@@ -39,14 +39,16 @@ impl Model {
         }
     }
 
-    /// As many single steps, each of which takes something from one and gives it to the other.
+    /// As many single steps, by ascending ids, each of which takes something from one and gives it to the other.
     fn rehome(&mut self, from: SessionId, to: SessionId) {
         for (session, id, interest) in self.zones.clone() {
             if session == from {
                 self.apply(&[InterestOp::RemoveZone(from, id), InterestOp::PutZone(to, id, interest)]);
             }
         }
-        for (session, id, interest) in self.topics.clone() {
+        let mut topics = self.topics.clone();
+        topics.sort_by_key(|(_, id, _)| *id);
+        for (session, id, interest) in topics {
             if session == from {
                 self.apply(&[InterestOp::RemoveTopic(from, id), InterestOp::PutTopic(to, id, interest)]);
             }

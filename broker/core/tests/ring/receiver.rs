@@ -1,4 +1,6 @@
-//! The client of an outbox, and what is on its way to it.
+//! The client of an outbox, and what is on its way to it. It fails where it is shown what it should not be shown.
+//!
+//! Shared with the fuzz target `outboxes`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -10,28 +12,28 @@ use zonecast_protocol::codec::decode_server_frame;
 use zonecast_protocol::wire::{self, server_frame};
 
 #[derive(Default)]
-pub struct Receiver {
-    pub under_way: VecDeque<server_frame::Frame>,
-    pub datagrams: VecDeque<Bytes>,
+pub(crate) struct Receiver {
+    pub(crate) under_way: VecDeque<server_frame::Frame>,
+    pub(crate) datagrams: VecDeque<Bytes>,
     /// Of this session: how far the stream was read, what came as datagrams, and what waits to be processed.
-    pub through: u64,
+    pub(crate) through: u64,
     alone: BTreeSet<u64>,
-    pub to_process: BTreeMap<u64, u64>,
+    pub(crate) to_process: BTreeMap<u64, u64>,
     /// Numbers of this session that a frame said were sent as datagrams.
     explained: BTreeSet<u64>,
     /// Over all sessions: which events arrived, and how many were said to be missing.
-    pub reliable: BTreeSet<u64>,
+    pub(crate) reliable: BTreeSet<u64>,
     last_new_reliable: u64,
-    pub latest: BTreeMap<String, u64>,
-    pub transient: BTreeSet<u64>,
-    pub missing: u64,
+    pub(crate) latest: BTreeMap<String, u64>,
+    pub(crate) transient: BTreeSet<u64>,
+    pub(crate) missing: u64,
     /// Up to this number, deliveries may come behind later ones that the client got elsewhere.
-    pub may_be_late_through: u64,
+    pub(crate) may_be_late_through: u64,
 }
 
 impl Receiver {
     /// So many frames arrive, and every so manyth of as many datagrams.
-    pub fn hear(&mut self, frames: usize, every: usize) {
+    pub(crate) fn hear(&mut self, frames: usize, every: usize) {
         let frames_come = frames.min(self.under_way.len());
         for frame in self.under_way.drain(..frames_come).collect::<Vec<_>>() {
             self.take(frame);
@@ -94,7 +96,7 @@ impl Receiver {
     }
 
     /// A new session: what was explained and did not come will not come, as the client itself concludes.
-    pub fn begin_session(&mut self) {
+    pub(crate) fn begin_session(&mut self) {
         self.missing += self.explained.difference(&self.alone).count() as u64;
         self.under_way.clear();
         self.datagrams.clear();
@@ -105,7 +107,7 @@ impl Receiver {
     }
 
     /// What the client says of the session when it resumes it.
-    pub fn point(&self) -> ResumePoint {
+    pub(crate) fn point(&self) -> ResumePoint {
         let datagrams = self.alone.iter().copied().filter(|seq| *seq > self.through).collect();
         ResumePoint { delivered_through: self.through, datagrams }
     }
