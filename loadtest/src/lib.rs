@@ -1,4 +1,7 @@
-//! Recorded worlds played through a broker, and what arrived held against brute force.
+//! Load tests, and recorded worlds played through a broker; what arrives is held against brute force.
+//!
+//! [`load`] is the load test: worlds from a seed, events at times fixed before the run, broker and clients in processes
+//! of their own. The rest is the replay of recorded worlds:
 //!
 //! [`WorldFile`] reads the zones, [`EventFile`] the events, row by row. [`replay()`] connects one client per session of
 //! the zones, publishes every event, and returns a [`Report`]. What should have arrived is computed by [`Oracle`],
@@ -7,10 +10,11 @@
 //!
 //! Deliberately absent: starting a broker. That is for the caller, who may have one.
 //!
-//! Start at [`replay()`].
+//! Start at [`replay()`] or [`load::conduct()`].
 
 mod input;
 mod ledger;
+pub mod load;
 mod oracle;
 mod replay;
 mod report;

@@ -1,7 +1,7 @@
 //! What a replay found.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a replay found. Serialised, it is the JSON that `zonecast replay --json` prints.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -39,7 +39,7 @@ impl Report {
 }
 
 /// Quantiles of a latency, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LatencyReport {
     /// Median.
     pub p50: u64,

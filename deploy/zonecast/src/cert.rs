@@ -40,16 +40,35 @@ pub(crate) struct Throwaway {
     pub(crate) tls: BrokerTls,
 }
 
+/// The same as texts, for a broker in another process.
+pub(crate) struct ThrowawayPem {
+    /// The authority's certificate, for clients.
+    pub(crate) ca: String,
+    /// The broker's certificate.
+    pub(crate) certificate: String,
+    /// Its key.
+    pub(crate) key: String,
+}
+
 /// Makes an authority and a certificate for localhost, 127.0.0.1 and ::1.
 ///
 /// # Errors
 /// The system gives no randomness.
 pub(crate) fn throwaway() -> anyhow::Result<Throwaway> {
+    let made = throwaway_pem()?;
+    let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
+    Ok(Throwaway { ca_pem: made.ca, tls: BrokerTls::new(vec![certificate], key) })
+}
+
+/// As [`throwaway`].
+///
+/// # Errors
+/// As there.
+pub(crate) fn throwaway_pem() -> anyhow::Result<ThrowawayPem> {
     let authority = Authority::new(THROWAWAY_DAYS)?;
     let server = authority.server(&[])?;
-    let certificate = CertificateDer::from_pem_slice(server.certificate.as_bytes())?;
-    let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes())?;
-    Ok(Throwaway { ca_pem: authority.issuer.pem(), tls: BrokerTls::new(vec![certificate], key) })
+    Ok(ThrowawayPem { ca: authority.issuer.pem(), certificate: server.certificate, key: server.key })
 }
 
 /// Writes the files and says what to do with them.

@@ -4,6 +4,7 @@ mod cert;
 mod config;
 mod connect;
 mod dev;
+mod loadtest;
 mod replay;
 mod try_it;
 
@@ -14,6 +15,7 @@ pub(crate) use cert::CertArgs;
 pub(crate) use config::{BrokerArgs, CheckArgs, ConfigCommand, PrintArgs};
 pub(crate) use connect::{Address, ConnectArgs};
 pub(crate) use dev::DevArgs;
+pub(crate) use loadtest::LoadtestArgs;
 pub(crate) use replay::{ReplayArgs, Speed};
 pub(crate) use try_it::{PubArgs, SubArgs};
 
@@ -59,6 +61,10 @@ pub(crate) enum Command {
     Broker(BrokerArgs),
     Dev(DevArgs),
     Replay(ReplayArgs),
+    Loadtest(LoadtestArgs),
+    /// A process of a load test
+    #[command(hide = true)]
+    LoadtestGenerator,
     Sub(SubArgs),
     Pub(PubArgs),
     Cert(CertArgs),

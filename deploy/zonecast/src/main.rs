@@ -1,6 +1,7 @@
 //! `zonecast`: the broker and the tools around it in one binary.
 //!
-//! Each subcommand is a module: [`broker_command`] serves; `dev`, `replay` and `try_it` show a broker at work; [`cert`]
+//! Each subcommand is a module: [`broker_command`] serves; `dev`, `replay` and `try_it` show a broker at work, `loadtest` measures
+//! one; [`cert`]
 //! makes certificates for development. [`settings`] is the broker's configuration, [`logging`] the form of its log.
 //! Nothing here routes an event: that is the broker crate's, and under it the core's.
 //!
@@ -15,6 +16,7 @@ mod cli;
 mod config_command;
 mod connecting;
 mod dev;
+mod loadtest;
 mod local_broker;
 mod logging;
 mod replay;
@@ -32,6 +34,7 @@ use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use logging::Destination;
+use zonecast_loadtest::load::SettingError;
 
 /// The exit code of a call or a configuration that is not valid.
 const EXIT_INVALID: u8 = 2;
@@ -53,6 +56,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Completions { shell } => completions(shell),
         Command::Dev(args) => tool(dev::run(args)),
         Command::Replay(args) => tool(replay::run(args)),
+        Command::Loadtest(args) => tool(loadtest::run(args)),
+        Command::LoadtestGenerator => tool(async { Ok(loadtest::run_generator().await?) }),
         Command::Sub(args) => tool(try_it::sub(args)),
         Command::Pub(args) => tool(try_it::publish(args)),
     }
@@ -94,7 +99,8 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {}", with_causes(error));
-    let is_invalid = error.downcast_ref::<settings::Problems>().is_some();
+    let is_invalid =
+        error.downcast_ref::<settings::Problems>().is_some() || error.downcast_ref::<SettingError>().is_some();
     if is_invalid { ExitCode::from(EXIT_INVALID) } else { ExitCode::FAILURE }
 }
 

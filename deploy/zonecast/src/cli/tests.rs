@@ -48,7 +48,8 @@ fn examples(text: &str) -> Vec<Vec<String>> {
 fn walk(command: &ClapCommand, found: &mut Vec<(String, String)>) {
     let text = [command.get_long_about(), command.get_after_help()].map(|part| part.map(ToString::to_string));
     found.push((command.get_name().to_owned(), text.map(Option::unwrap_or_default).join("\n\n")));
-    command.get_subcommands().for_each(|sub| walk(sub, found));
+    // What is hidden is not for people.
+    command.get_subcommands().filter(|sub| !sub.is_hide_set()).for_each(|sub| walk(sub, found));
 }
 
 #[test]

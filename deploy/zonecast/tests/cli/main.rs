@@ -6,6 +6,7 @@ mod cert;
 mod client;
 mod config;
 mod dev;
+mod loadtest;
 mod python;
 mod reload;
 mod replay;
