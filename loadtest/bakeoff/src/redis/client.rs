@@ -106,7 +106,7 @@ impl Transport for Redis {
     async fn subscriber(&self, _session: u32, zones: &[(u32, Zone)]) -> Result<RedisSubscriber, TransportError> {
         let channels: Vec<String> = zones.iter().map(|(zone, _)| format!("z.{zone}")).collect();
         let link = self.connect(&channels).await?;
-        Ok(RedisSubscriber { link, outgoing: BytesMut::new(), reports: Reports::new(self.sessions) })
+        Ok(RedisSubscriber { link, outgoing: BytesMut::new(), unflushed: false, reports: Reports::new(self.sessions) })
     }
 }
 
@@ -251,6 +251,8 @@ pub struct RedisSubscriber {
     link: Link,
     /// Reports on their way.
     outgoing: BytesMut,
+    /// True while the TLS layer may hold some of them.
+    unflushed: bool,
     reports: Reports,
 }
 
@@ -282,10 +284,12 @@ impl Subscriber for RedisSubscriber {
                 resp::put_command(&mut self.outgoing, &[b"PUBLISH", channel.as_bytes(), &count.to_le_bytes()]);
                 self.reports.sent(publisher);
             }
-            if !self.outgoing.is_empty() {
+            if self.unflushed || !self.outgoing.is_empty() {
                 // What is left of it where this future is dropped goes out by the next call.
+                self.unflushed = true;
                 self.link.stream.write_all_buf(&mut self.outgoing).await.map_err(lost)?;
                 self.link.stream.flush().await.map_err(lost)?;
+                self.unflushed = false;
             }
             let handed_over = self.hand_over(sink);
             let (consumed, any) =
