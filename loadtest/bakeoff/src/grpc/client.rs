@@ -25,8 +25,8 @@ use zonecast_protocol::Zone;
 use super::{
     CONNECTION_WINDOW_BYTES, QUEUE_MESSAGES_MAX, STREAM_WINDOW_BYTES,
     wire::{
-        JoinRequest, JoinResponse, Event, Rectangle, Subscribe, join_request, join_response,
-        fanout_service_client::FanoutServiceClient,
+        Event, JoinRequest, JoinResponse, Rectangle, Subscribe, fanout_service_client::FanoutServiceClient,
+        join_request, join_response,
     },
 };
 use crate::{completions::Completions, target::PeerTarget, tls};
@@ -144,7 +144,9 @@ impl GrpcSubscriber {
                     let found = format!("{other:?}");
                     return Poll::Ready(Err(TransportError::new("the broker does not keep to the protocol", found)));
                 }
-                Poll::Ready(None) => return Poll::Ready(Err(TransportError::new("the stream has ended", "by the broker"))),
+                Poll::Ready(None) => {
+                    return Poll::Ready(Err(TransportError::new("the stream has ended", "by the broker")));
+                }
                 Poll::Pending if count == 0 => return Poll::Pending,
                 Poll::Pending => break,
             };

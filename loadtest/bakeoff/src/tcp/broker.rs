@@ -128,7 +128,13 @@ struct Turn {
 
 impl Turn {
     /// Takes all whole frames. Gives back how many bytes they were.
-    fn take(&mut self, bytes: &[u8], session: SessionId, own: &Rc<Outbox>, sessions: &Sessions) -> Result<usize, FrameError> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        session: SessionId,
+        own: &Rc<Outbox>,
+        sessions: &Sessions,
+    ) -> Result<usize, FrameError> {
         let mut rest = bytes;
         let mut hub = sessions.borrow_mut();
         while let Some(cut) = frame::cut(rest)? {

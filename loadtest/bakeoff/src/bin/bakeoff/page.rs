@@ -34,7 +34,8 @@ const ROW_HEIGHT: f64 = 24.0;
 /// The files.
 pub(crate) fn again(results: &Path, html: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string(results).with_context(|| results.display().to_string())?;
-    let results: Results = serde_json::from_str(&text).with_context(|| format!("{} is no result", results.display()))?;
+    let results: Results =
+        serde_json::from_str(&text).with_context(|| format!("{} is no result", results.display()))?;
     fs::write(html, page(&results)).with_context(|| html.display().to_string())
 }
 
@@ -78,7 +79,8 @@ fn targets(results: &Results) -> String {
             None => "",
         };
         let (words, limit, (measured, met)) = (escaped(&verdict.words), escaped(&verdict.limit), measured(verdict));
-        let _ = writeln!(html, "<tr><td>{words}<td class=n>{limit}<td class=n>{measured}<td class=\"{class}\">{met}</tr>");
+        let _ =
+            writeln!(html, "<tr><td>{words}<td class=n>{limit}<td class=n>{measured}<td class=\"{class}\">{met}</tr>");
     }
     html.push_str("</table>\n");
     html
@@ -94,7 +96,8 @@ fn of_cell(cell: &CellResults) -> String {
         (format!("99th percentile, µs{queues}"), |row| row.p99_us, grouped),
     ];
     for (caption, figure, number) in plots {
-        let _ = write!(html, "<figure><figcaption>{caption}</figcaption>{}</figure>\n", plot(&cell.rows, figure, number));
+        let _ =
+            write!(html, "<figure><figcaption>{caption}</figcaption>{}</figure>\n", plot(&cell.rows, figure, number));
     }
     html.push_str("</div>\n");
     html.push_str(&remarks(cell));
@@ -178,7 +181,9 @@ mod tests {
     #[test]
     fn the_page_has_everything_and_needs_nothing() {
         let cell = &Cell::named(&["max-4x64".to_owned()], 2.0, 0.5).unwrap()[0];
-        let runs = |deliveries_s| vec![Run { round: 1, report: Some(report(cell.settings.clone(), deliveries_s)), error: None }];
+        let runs = |deliveries_s| {
+            vec![Run { round: 1, report: Some(report(cell.settings.clone(), deliveries_s)), error: None }]
+        };
         let none = vec![Run { round: 1, report: None, error: Some("a <broken> pipe".to_owned()) }];
         let of_cell = [(Peer::Zonecast, runs(2.0e6)), (Peer::Tcp, runs(1.0e6)), (Peer::Grpc, none)];
         let cells = vec![CellResults::of(cell, of_cell.to_vec())];
@@ -191,7 +196,10 @@ mod tests {
         };
         let results = Results { about, peers: Vec::new(), targets: targets::judge(&cells), cells };
         let html = page(&results);
-        assert!(html.contains(&format!("class=\"ours\" x=\"86\" y=\"4.0\" width=\"{BAR_WIDTH:.1}\"")), "the longest bar");
+        assert!(
+            html.contains(&format!("class=\"ours\" x=\"86\" y=\"4.0\" width=\"{BAR_WIDTH:.1}\"")),
+            "the longest bar"
+        );
         assert!(html.contains(&format!("class=\"bar\" x=\"86\" y=\"28.0\" width=\"{:.1}\"", BAR_WIDTH / 2.0)));
         assert!(html.contains("not measured") && html.contains("a &lt;broken&gt; pipe"));
         assert!(html.contains("1 lost"));

@@ -23,7 +23,7 @@ pub(crate) enum Peer {
     NatsTls,
     /// Valkey's pub/sub without TLS
     Valkey,
-    /// Valkey's pub/sub with TLS
+    /// Valkey's pub/sub with TLS; needs a --valkey-server that has it
     ValkeyTls,
     /// Redis' pub/sub without TLS
     Redis,
@@ -32,17 +32,10 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// Who takes part unless somebody is named. Redis is not among them because Valkey is the same, and newer.
-    pub(crate) const USUAL: [Self; 8] = [
-        Self::Zonecast,
-        Self::Tcp,
-        Self::Grpc,
-        Self::Zmq,
-        Self::NatsTls,
-        Self::Nats,
-        Self::ValkeyTls,
-        Self::Valkey,
-    ];
+    /// Who takes part unless somebody is named. Valkey as packaged has no TLS, and Debian's Redis has; without TLS they
+    /// are alike, and Valkey is newer.
+    pub(crate) const USUAL: [Self; 8] =
+        [Self::Zonecast, Self::Tcp, Self::Grpc, Self::Zmq, Self::NatsTls, Self::Nats, Self::ValkeyTls, Self::Valkey];
 
     /// Its name on the command line and in results.
     pub(crate) fn name(self) -> &'static str {

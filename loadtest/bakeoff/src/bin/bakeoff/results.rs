@@ -198,7 +198,8 @@ pub(crate) mod tests {
     #[test]
     fn a_row_has_medians_sums_and_ratios_to_zonecast() {
         let cell = &Cell::named(&["max-4x64".to_owned()], 2.0, 0.5).unwrap()[0];
-        let run = |round, deliveries_s| Run { round, report: Some(report(cell.settings.clone(), deliveries_s)), error: None };
+        let run =
+            |round, deliveries_s| Run { round, report: Some(report(cell.settings.clone(), deliveries_s)), error: None };
         let broken = Run { round: 3, report: None, error: Some("gone".to_owned()) };
         let runs = vec![
             (Peer::Zonecast, vec![run(1, 1.0e6), run(2, 3.0e6), run(3, 2.0e6)]),

@@ -93,7 +93,9 @@ fn of_targets(targets: &[Verdict]) -> String {
         let (measured, met) = measured(verdict);
         let _ = writeln!(text, "| {} | {} | {measured} | {met} |", verdict.words, verdict.limit);
     }
-    text.push_str("\nThe match and the fan-out list without I/O are measured by the benches of `publish` and `router`.\n");
+    text.push_str(
+        "\nThe match and the fan-out list without I/O are measured by the benches of `publish` and `router`.\n",
+    );
     text
 }
 
