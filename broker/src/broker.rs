@@ -79,7 +79,7 @@ impl Broker {
         let local_addr =
             sockets[0].local_addr().map_err(|source| EndpointError::Open { address: config.listen, source })?;
         let (shared, receivers) = shared(config, sockets.len(), first_session())?;
-        let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving);
+        let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::with_capacity(workers_wanted);

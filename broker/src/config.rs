@@ -116,6 +116,9 @@ pub struct QuicWindows {
     pub send_bytes_max: u32,
     /// In datagrams that wait to be sent; the oldest are dropped beyond it. Default: 1 MiB.
     pub datagram_send_bytes_max: u32,
+    /// The largest UDP payload: RFC 9000's `max_udp_payload_size`, and how far path MTU discovery goes. 1,200 to 65,527;
+    /// the peer's own bound counts too. Default: 1,452, which fits Ethernet; 8,952 suits jumbo frames.
+    pub udp_payload_bytes_max: u32,
 }
 
 impl Default for QuicWindows {
@@ -125,6 +128,7 @@ impl Default for QuicWindows {
             receive_bytes_max: 4 << 20,
             send_bytes_max: 4 << 20,
             datagram_send_bytes_max: 1 << 20,
+            udp_payload_bytes_max: 1_452,
         }
     }
 }

@@ -101,7 +101,7 @@ pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Pl
     let Begun { session, claim, resumed } = begun;
     info!(session = %session.id, client = %session.client, %address, %software, resumed, "session begins");
     let attendance = Attendance { worker, connection: &connection, session: &session };
-    let (writers, end) = attendance.attend(control, welcome).await;
+    let (tasks, end) = attendance.attend(control, welcome).await;
     let (farewell, reason) = farewell(&connection, end).await;
     if matches!(farewell, Farewell::None)
         && session.keeps()
@@ -110,12 +110,12 @@ pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Pl
     {
         info!(session = %session.id, client = %session.client, %reason, "link lost; the session is kept");
         // The connection's place is free again; the session is not the connection's any more.
-        drop(writers);
+        drop(tasks);
         let worker = Rc::clone(worker);
         tokio::task::spawn_local(async move { worker.keep_detached(&session, claim, kept).await });
         return;
     }
-    let label = attendance.take_leave(writers, farewell, &reason, claim).await;
+    let label = attendance.take_leave(tasks, farewell, &reason, claim).await;
     info!(session = %session.id, client = %session.client, end = label, %reason, "session ends");
 }
 
@@ -124,6 +124,14 @@ struct Attendance<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Connection,
     session: &'a Rc<Session>,
+}
+
+/// The tasks that serve a session.
+struct Tasks {
+    writers: JoinSet<Served>,
+    /// Kept until the connection is closed, with the streams that they read: a stream that is dropped is stopped, and a
+    /// client that is being drained may hear of that before it hears why.
+    _readers: JoinSet<Served>,
 }
 
 /// Why a session ends.
@@ -150,7 +158,7 @@ enum Farewell {
 
 impl Attendance<'_> {
     /// Runs the session's tasks until one of them, the client, or the broker ends it. The writers are still running then.
-    async fn attend(&self, (send, frames): (SendStream, FrameStream), welcome: Bytes) -> (JoinSet<Served>, End) {
+    async fn attend(&self, (send, frames): (SendStream, FrameStream), welcome: Bytes) -> (Tasks, End) {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
         let stall = worker.shared.config.connections.slow_consumer_timeout;
         let (left, goodbye) = oneshot::channel();
@@ -173,18 +181,13 @@ impl Attendance<'_> {
         session.stop_reading();
         // Nothing is ever sent: the channel ends with the last step that was under way.
         let _ = all_rest.recv().await;
-        (writers, end)
+        (Tasks { writers, _readers: readers }, end)
     }
 
     /// Ends the session, tells the client so, and closes the connection. Returns the end's name.
-    async fn take_leave(
-        &self,
-        mut writers: JoinSet<Served>,
-        farewell: Farewell,
-        reason: &str,
-        claim: Claim,
-    ) -> &'static str {
+    async fn take_leave(&self, mut tasks: Tasks, farewell: Farewell, reason: &str, claim: Claim) -> &'static str {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
+        let writers = &mut tasks.writers;
         if let Farewell::GoAway(ErrorCode::ShuttingDown) = farewell {
             say_go_away(session, ErrorCode::ShuttingDown, reason);
             // The client is there and reads: it gets what waits for it, as long as the broker's grace lasts.
@@ -192,7 +195,7 @@ impl Attendance<'_> {
                 biased;
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
-                _ = first_ending(&mut writers) => {}
+                _ = first_ending(writers) => {}
             }
         }
         // Before the last words, which may take their time: a newer connection of the same client waits for this. Who
@@ -204,7 +207,7 @@ impl Attendance<'_> {
                 biased;
                 () = session.outbox_drained() => {}
                 _ = connection.closed() => {}
-                _ = first_ending(&mut writers) => {}
+                _ = first_ending(writers) => {}
                 _ = session.ended() => {}
                 () = sleep(stall) => {}
             }

@@ -9,7 +9,8 @@ use std::{
 };
 
 use quinn::{
-    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TokioRuntime, TransportConfig, VarInt,
+    AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime, ServerConfig, TokioRuntime,
+    TransportConfig, VarInt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
@@ -45,6 +46,12 @@ pub enum EndpointError {
         address: SocketAddr,
         /// The system's reason.
         source: io::Error,
+    },
+    /// The largest UDP payload is one that QUIC does not permit.
+    #[error("quic.udp_payload_bytes_max is {bytes}; QUIC permits 1200 to 65527")]
+    UdpPayload {
+        /// What was asked for.
+        bytes: u32,
     },
     /// The idle timeout does not fit QUIC's integer.
     #[error("connections.idle_timeout_ms is too long for QUIC; at most 2^62 ms are possible")]
@@ -94,9 +101,16 @@ pub(crate) struct EndpointSetup {
 
 impl EndpointSetup {
     /// The same for all workers: a client's packets may reach another one after a restart.
-    pub(crate) fn new(config: &BrokerConfig, serving: &Serving) -> Self {
+    ///
+    /// # Errors
+    /// The largest UDP payload is one that QUIC does not permit.
+    pub(crate) fn new(config: &BrokerConfig, serving: &Serving) -> Result<Self, EndpointError> {
         let secret = config.reset_secret.clone().unwrap_or_else(|| config.tls.reset_secret());
-        Self { endpoint: secret.endpoint_config(), server: (*serving.server_config()).clone() }
+        let mut endpoint = secret.endpoint_config();
+        let bytes = config.windows.udp_payload_bytes_max;
+        let out_of_range = |_| EndpointError::UdpPayload { bytes };
+        endpoint.max_udp_payload_size(udp_payload_bytes_max(config)?).map_err(out_of_range)?;
+        Ok(Self { endpoint, server: (*serving.server_config()).clone() })
     }
 
     /// Opens a worker's endpoint. Must be called within the worker's runtime.
@@ -116,11 +130,19 @@ impl EndpointSetup {
     }
 }
 
+fn udp_payload_bytes_max(config: &BrokerConfig) -> Result<u16, EndpointError> {
+    let bytes = config.windows.udp_payload_bytes_max;
+    u16::try_from(bytes).map_err(|_| EndpointError::UdpPayload { bytes })
+}
+
 /// The QUIC side of the configuration, with the certificates of `tls`.
 pub(crate) fn server_config(config: &BrokerConfig, tls: &BrokerTls) -> Result<ServerConfig, EndpointError> {
     let idle = IdleTimeout::try_from(config.connections.idle_timeout).map_err(|_| EndpointError::IdleTimeout)?;
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(udp_payload_bytes_max(config)?);
     let mut transport = TransportConfig::default();
     transport
+        .mtu_discovery_config(Some(discovery))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(config.limits.lanes_max))
         .stream_receive_window(VarInt::from_u32(config.windows.stream_receive_bytes_max))

@@ -71,7 +71,7 @@ impl LocalBroker {
             source: io::Error::new(io::ErrorKind::InvalidInput, "no socket is given"),
         })?;
         let (shared, mailboxes) = shared(config, sockets.len(), first_session)?;
-        let setup = EndpointSetup::new(&shared.config, &shared.serving);
+        let setup = EndpointSetup::new(&shared.config, &shared.serving)?;
         let mut phases = Vec::with_capacity(sockets.len());
         let worker = |(index, (socket, mailbox))| {
             let (sender, phase) = watch::channel(Phase::Serving);

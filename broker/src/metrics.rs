@@ -65,7 +65,11 @@ impl Totals {
                 shared.admission.detached() as u64,
             ),
             ("kept_deliveries", "Deliveries written and not acknowledged", total(|s| s.kept_deliveries as u64)),
-            ("held_bytes", "Bytes of events that wait or are not acknowledged", total(|s| s.held_bytes as u64)),
+            (
+                "held_bytes",
+                "Bytes of events and control frames that wait or are not acknowledged",
+                total(|s| s.held_bytes as u64),
+            ),
             ("publishes_unprocessed", "Publishes that wait to be processed", total(|s| s.tickets as u64)),
             (
                 "tls_certificate_expiry_timestamp_seconds",

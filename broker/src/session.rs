@@ -86,8 +86,8 @@ pub(crate) struct Session {
     /// Since when the outbox is over its soft mark without a break.
     over_since: Cell<Option<Instant>>,
     over_set: Notify,
-    /// By what the soft marks are divided.
-    scarcity: Cell<usize>,
+    /// How often the soft marks are halved.
+    scarcity: Cell<u32>,
     /// Set when its link is lost: whoever is not there cannot take over a zone.
     pub(crate) detached: Cell<bool>,
     /// Cleared when the session may not be resumed any more.
@@ -138,7 +138,7 @@ impl Session {
             interest_ended: Cell::new(false),
             over_since: Cell::new(None),
             over_set: Notify::new(),
-            scarcity: Cell::new(1),
+            scarcity: Cell::new(0),
             resumable: Cell::new(!resume_window.is_zero()),
             detached: Cell::new(false),
             resumed_from: Cell::new(None),
@@ -178,8 +178,8 @@ impl Session {
         }
     }
 
-    /// Divides the soft marks, while memory is scarce.
-    pub(crate) fn set_scarcity(&self, scarcity: usize) {
+    /// Halves the soft marks so often, while memory is scarce.
+    pub(crate) fn set_scarcity(&self, scarcity: u32) {
         if self.scarcity.replace(scarcity) != scarcity {
             self.set_gauge();
         }
@@ -213,6 +213,11 @@ impl Session {
         self.set_gauge();
         self.control_drained.notify_waiters();
         Ok(())
+    }
+
+    /// Bytes of events and control frames that wait or are not acknowledged.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.outbox.borrow().held_bytes() + self.control.borrow().held_bytes()
     }
 
     /// Looks at the outbox.

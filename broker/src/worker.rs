@@ -81,8 +81,8 @@ pub(crate) struct Worker {
     unreported: RefCell<Unreported>,
     to_report: Notify,
     ticket_issued: Notify,
-    /// By what the soft marks of sessions are divided.
-    scarcity: Cell<usize>,
+    /// How often the soft marks of sessions are halved.
+    scarcity: Cell<u32>,
 }
 
 /// What the events of one read leave to be done once the worker's state is free again.
@@ -116,7 +116,7 @@ impl Worker {
             unreported: RefCell::default(),
             to_report: Notify::new(),
             ticket_issued: Notify::new(),
-            scarcity: Cell::new(1),
+            scarcity: Cell::new(0),
         }
     }
 

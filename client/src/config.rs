@@ -68,6 +68,10 @@ pub(crate) struct Queues {
     pub(crate) lane_bytes_max: u32,
 }
 
+/// What QUIC permits as the largest UDP payload (RFC 9000, section 18.2).
+const UDP_PAYLOAD_BYTES_MIN: u16 = 1_200;
+const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
+
 /// Settings of the QUIC connection, with defaults for a data centre.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -89,6 +93,11 @@ pub struct TransportOptions {
     pub send_window_bytes: u64,
     /// Bytes that are sent at once on a new connection, before congestion control knows better. Default: 14,720.
     pub initial_window_bytes: u64,
+    /// The largest UDP payload: RFC 9000's `max_udp_payload_size`, and how far path MTU discovery goes. 1,200 to 65,527,
+    /// to which other values are clamped;
+    /// the broker's own bound (`quic.udp_payload_bytes_max`) counts too. Default: 1,452, which fits Ethernet; 8,952 suits
+    /// jumbo frames. What is received, on a given endpoint, is that endpoint's own affair.
+    pub udp_payload_bytes_max: u16,
     /// Bytes that the system may hold of what has arrived, and of what is to be sent, so that bursts are not lost.
     /// Default: 2 MiB, or what the system grants (on Linux `net.core.rmem_max`). Of no effect on a given endpoint.
     pub socket_buffer_bytes: usize,
@@ -105,18 +114,26 @@ impl Default for TransportOptions {
             datagram_receive_buffer_bytes: 1 << 20,
             send_window_bytes: 8 << 20,
             initial_window_bytes: 14_720,
+            udp_payload_bytes_max: 1_452,
             socket_buffer_bytes: 2 << 20,
         }
     }
 }
 
 impl TransportOptions {
+    fn udp_payload_bytes(&self) -> u16 {
+        self.udp_payload_bytes_max.clamp(UDP_PAYLOAD_BYTES_MIN, UDP_PAYLOAD_BYTES_MAX)
+    }
+
     fn quinn(&self) -> quinn::TransportConfig {
         let mut cubic = CubicConfig::default();
         cubic.initial_window(self.initial_window_bytes);
         let idle_ms = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
+        let mut discovery = quinn::MtuDiscoveryConfig::default();
+        discovery.upper_bound(self.udp_payload_bytes());
         let mut config = quinn::TransportConfig::default();
         config
+            .mtu_discovery_config(Some(discovery))
             .initial_rtt(self.initial_rtt)
             .keep_alive_interval(Some(self.keep_alive))
             .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
@@ -298,7 +315,7 @@ impl ClientConfig {
         quic.transport_config(Arc::new(self.transport.quinn()));
         let endpoint = match self.endpoint {
             Some(endpoint) => endpoint,
-            None => bind(self.transport.socket_buffer_bytes).map_err(ConnectError::Socket)?,
+            None => bind(&self.transport).map_err(ConnectError::Socket)?,
         };
         Ok(Settings {
             client_id,
@@ -316,12 +333,15 @@ impl ClientConfig {
 }
 
 /// A socket for both families, or for IPv4 where the machine has no IPv6.
-fn bind(buffer_bytes: usize) -> std::io::Result<quinn::Endpoint> {
+fn bind(transport: &TransportOptions) -> std::io::Result<quinn::Endpoint> {
+    let buffer_bytes = transport.socket_buffer_bytes;
     let v6: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
     let v4: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
     let socket = socket(v6, buffer_bytes).or_else(|_| socket(v4, buffer_bytes))?;
     let runtime = quinn::default_runtime().ok_or_else(|| std::io::Error::other("there is no tokio runtime"))?;
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket.into(), runtime)
+    let mut config = quinn::EndpointConfig::default();
+    config.max_udp_payload_size(transport.udp_payload_bytes()).map_err(std::io::Error::other)?;
+    quinn::Endpoint::new(config, None, socket.into(), runtime)
 }
 
 fn socket(address: SocketAddr, buffer_bytes: usize) -> std::io::Result<Socket> {

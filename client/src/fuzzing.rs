@@ -23,7 +23,10 @@ pub fn lanes(input: &[u8]) {
 pub fn seen(input: &[u8]) {
     let mut input = Unstructured::new(input);
     let start = input.arbitrary().unwrap_or_default();
-    seen::model::run(start, all(input).map(|Received { step, source, lane, resent }| (step, source, lane, resent)));
+    seen::model::run(
+        start,
+        all(input).map(|Received { step, source, lane, ordered, resent }| (step, source, lane, ordered, resent)),
+    );
 }
 
 /// A session whose broker keeps to the protocol: in the end all agree.
@@ -49,6 +52,7 @@ struct Received {
     source: u64,
     #[arbitrary(with = |input: &mut Unstructured| input.int_in_range(0..=1))]
     lane: u8,
+    ordered: bool,
     resent: bool,
 }
 

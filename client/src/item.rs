@@ -77,6 +77,10 @@ pub enum GapReason {
     Lost,
     /// This version of the library cannot read the event.
     Undecodable,
+    /// It comes more than 16,384 events of its lane behind the latest one, and may have been handed on before: that is no
+    /// longer known. Happens to a client that comes back to a broker that has kept its deliveries, after a long time with
+    /// another one.
+    TooLate,
 }
 
 impl From<i32> for GapReason {

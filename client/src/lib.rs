@@ -54,7 +54,7 @@
 //!
 //! **Nothing is handed on twice.** Of every lane of every publisher, the latest 16,384 numbers are told apart exactly,
 //! for at least the 8,192 lanes heard last. What comes again is dropped and counted ([`ClientStats::duplicates`]). An
-//! event that was sent again and had not arrived may come behind later ones of its lane; then [`Event::is_resent`] is
+//! event that was sent again and had not arrived may come behind later ones of its lane; then [`Event::is_late`] is
 //! true.
 //!
 //! **When is an event processed?** When the application asks the same subscription for its next item, or when it says

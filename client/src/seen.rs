@@ -17,6 +17,20 @@ const NUMBERS: u64 = 16_384;
 const LANES_PER_HALF_MAX: usize = 8192;
 const WORD_BITS: u64 = 64;
 
+/// What is known of an event that comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was not received before.
+    New,
+    /// It was not received before, but comes behind a later one that keeps to the order of its lane.
+    Late,
+    /// It was received before.
+    Duplicate,
+    /// It may have been delivered before, and lies so far behind the latest event of its lane that this is no longer
+    /// known.
+    TooLate,
+}
+
 /// What was received of every lane of every publisher.
 ///
 /// At least the `LANES_PER_HALF_MAX` lanes that were heard last are remembered, at most twice as many: when the younger
@@ -36,22 +50,20 @@ impl Seen {
         Self { young: FxHashMap::default(), old: FxHashMap::default(), lanes_per_half_max }
     }
 
-    /// Takes note of an event. False when it was received before.
-    ///
-    /// Below the window it is no longer known: there an event that says that it may have been delivered before (`resent`)
-    /// is taken for a duplicate, and one that was not is new.
-    pub(crate) fn insert(&mut self, id: EventId, resent: bool) -> bool {
+    /// Takes note of an event. `ordered`: it keeps to the order of its lane. `resent`: it says that it may have been
+    /// delivered before.
+    pub(crate) fn insert(&mut self, id: EventId, ordered: bool, resent: bool) -> Verdict {
         let lane = (id.source, id.lane);
         if let Some(window) = self.young.get_mut(&lane) {
-            return window.insert(id.lane_seq, resent);
+            return window.insert(id.lane_seq, ordered, resent);
         }
         let mut window = self.old.remove(&lane).unwrap_or_default();
-        let is_new = window.insert(id.lane_seq, resent);
+        let verdict = window.insert(id.lane_seq, ordered, resent);
         if self.young.len() >= self.lanes_per_half_max {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(lane, window);
-        is_new
+        verdict
     }
 }
 
@@ -65,11 +77,24 @@ struct Window {
     first_word: u64,
     /// The greatest number received.
     greatest: u64,
+    /// The greatest number received of those that keep to the order.
+    greatest_ordered: u64,
 }
 
 impl Window {
-    /// Whether the number is new.
-    fn insert(&mut self, number: u64, resent: bool) -> bool {
+    fn insert(&mut self, number: u64, ordered: bool, resent: bool) -> Verdict {
+        let verdict = self.remember(number, resent);
+        if verdict != Verdict::New || !ordered {
+            return verdict;
+        }
+        if number < self.greatest_ordered {
+            return Verdict::Late;
+        }
+        self.greatest_ordered = number;
+        Verdict::New
+    }
+
+    fn remember(&mut self, number: u64, resent: bool) -> Verdict {
         if self.words.is_empty() {
             (self.first_word, self.greatest) = (number / WORD_BITS, number);
             self.words.push_back(0);
@@ -77,7 +102,7 @@ impl Window {
         if number > self.greatest {
             self.advance(number);
         } else if self.greatest - number >= NUMBERS {
-            return !resent;
+            return if resent { Verdict::TooLate } else { Verdict::New };
         }
         let word = number / WORD_BITS;
         while word < self.first_word {
@@ -85,11 +110,11 @@ impl Window {
             self.first_word -= 1;
         }
         let place = usize::try_from(word - self.first_word).unwrap_or(usize::MAX);
-        let Some(bits) = self.words.get_mut(place) else { return true };
+        let Some(bits) = self.words.get_mut(place) else { return Verdict::New };
         let bit = 1 << (number % WORD_BITS);
         let is_new = *bits & bit == 0;
         *bits |= bit;
-        is_new
+        if is_new { Verdict::New } else { Verdict::Duplicate }
     }
 
     /// Makes this the greatest number, and forgets what falls out of the window.

@@ -28,7 +28,7 @@ pub use histogram::DurationHistogram;
 pub use interest::{InterestChange, InterestOp, KindFilter, SessionId, TopicInterest, ZoneInterest};
 pub use limits::OutboxLimits;
 pub use outbound::{Arrival, OutboundEvent, Outcome, Ticket};
-pub use outbox::{Datagrams, Drained, LeftDeliveries, NeverSent, Outbox, Pushed, ResumePoint};
+pub use outbox::{Datagrams, Drained, LeftDeliveries, NeverSent, Outbox, Pushed, ResumePoint, Succession};
 pub use rights::Rights;
 pub use router::{Router, WorldStats};
 pub use session::{Admitted, RefusedPublish, SessionRules};

@@ -13,7 +13,7 @@ use zonecast_protocol::{
     wire::GapReason,
 };
 
-pub use self::heritage::{LeftDeliveries, ResumePoint};
+pub use self::heritage::{LeftDeliveries, ResumePoint, Succession};
 use self::kept::{Kept, What, Written};
 use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
 
@@ -179,12 +179,12 @@ impl Outbox {
 
     /// Whether publishers to this session should be held back. Transient events do not count: they give way.
     ///
-    /// `scarcity` divides the marks: 1 while the broker has memory for all.
+    /// The marks are halved `scarcity` times: not at all while the broker has memory for all.
     #[must_use]
-    pub fn is_over_soft_mark(&self, scarcity: usize) -> bool {
+    pub fn is_over_soft_mark(&self, scarcity: u32) -> bool {
         let (deliveries, bytes) = self.lasting();
-        deliveries >= (self.limits.deliveries_soft / scarcity).max(1)
-            || bytes >= (self.limits.bytes_soft / scarcity).max(1)
+        deliveries >= (self.limits.deliveries_soft >> scarcity).max(1)
+            || bytes >= (self.limits.bytes_soft >> scarcity).max(1)
     }
 
     /// Deliveries that may not be dropped, and their bytes: those that wait and those that are not acknowledged.

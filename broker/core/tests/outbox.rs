@@ -150,8 +150,8 @@ proptest! {
                 }
             }
             prop_assert!(outbox.len() <= limits.deliveries_max && outbox.bytes() <= limits.bytes_max);
-            prop_assert!(!outbox.is_over_soft_mark(1) || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
-            prop_assert!(outbox.is_over_soft_mark(1) || model.reliable.len() + model.state.len() < limits.deliveries_soft);
+            prop_assert!(!outbox.is_over_soft_mark(0) || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
+            prop_assert!(outbox.is_over_soft_mark(0) || model.reliable.len() + model.state.len() < limits.deliveries_soft);
         }
         let mut out = BytesMut::new();
         let _ = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
@@ -193,7 +193,7 @@ fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
     for number in 1..=10 {
         assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
     }
-    assert!(!outbox.is_over_soft_mark(1));
+    assert!(!outbox.is_over_soft_mark(0));
     assert_eq!(outbox.push(event(11, DeliveryClass::Reliable, 0, 700).0), Pushed::Queued);
     assert_eq!(outbox.push(event(12, DeliveryClass::Transient, 0, 600).0), Pushed::Dropped);
     assert_eq!(outbox.len(), 11, "dropping the others would not have made room for it");

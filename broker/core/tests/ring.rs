@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message;
-use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Ticket};
+use zonecast_core::{
+    Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
+};
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, server_frame};
 use zonecast_protocol::{DeliveryClass, EventView};
@@ -84,6 +86,8 @@ struct Receiver {
     missing: u64,
     /// Tickets that were settled.
     processed: BTreeSet<u64>,
+    /// Up to this number, deliveries may come behind later ones that the client got elsewhere.
+    may_be_late_through: u64,
 }
 
 impl Receiver {
@@ -119,6 +123,7 @@ impl Receiver {
         if deliver.await_processing {
             self.to_process.insert(deliver.seq, number);
         }
+        prop_assert!(deliver.resent || number > self.may_be_late_through, "what may come late says so");
         if self.reliable.insert(number) {
             prop_assert!(number > self.last_new_reliable, "in order");
             self.last_new_reliable = number;
@@ -210,10 +215,14 @@ impl Run {
     fn cut(&mut self, resumed: bool) {
         let point = if resumed { self.receiver.point() } else { ResumePoint::default() };
         self.always_resumed &= resumed;
+        if !resumed {
+            self.receiver.may_be_late_through = self.pushed.last().copied().unwrap_or(0);
+        }
         let left = self.outbox.bequeath(&point);
         assert_eq!((self.outbox.len(), self.outbox.held_bytes()), (0, 0), "nothing is held twice");
         let mut heir = Outbox::new(LIMITS, true);
-        heir.inherit(left, !resumed, u32::MAX, |_| panic!("nothing is given up"));
+        let succession = if resumed { Succession::Resumed } else { Succession::Anew };
+        heir.inherit(left, succession, u32::MAX, |_| panic!("nothing is given up"));
         self.outbox = heir;
         self.receiver.begin_session();
     }
@@ -273,7 +282,7 @@ fn what_several_runs_are_lost_with_is_given_up() {
         }
         let left = outbox.bequeath(&ResumePoint::default());
         outbox = Outbox::new(LIMITS, true);
-        outbox.inherit(left, true, 3, |ticket| given_up.push(ticket.unwrap().number));
+        outbox.inherit(left, Succession::OtherRun, 3, |ticket| given_up.push(ticket.unwrap().number));
     }
     assert_eq!(given_up, [1]);
     assert_eq!(outbox.len(), 1);

@@ -3,7 +3,7 @@
 use std::{cell::Ref, net::IpAddr, rc::Rc};
 
 use tokio::{sync::oneshot, time::Instant};
-use zonecast_core::{LeftDeliveries, LeftFrames, ResumePoint, SessionId, Standing, Ticket};
+use zonecast_core::{LeftDeliveries, LeftFrames, ResumePoint, SessionId, Standing, Succession, Ticket};
 
 use super::Session;
 
@@ -126,7 +126,12 @@ impl Session {
     /// Begins where another session has ended. `poison` is told the tickets of deliveries that are given up.
     pub(crate) fn inherit(&self, heritage: Heritage, redeliveries_max: u32, poison: impl FnMut(Option<Ticket>)) {
         let Heritage { deliveries, standing, resumed, resumed_from, over_since, same_run } = heritage;
-        self.outbox.borrow_mut().inherit(deliveries, !same_run, redeliveries_max, poison);
+        let succession = match (resumed.is_some(), same_run) {
+            (true, _) => Succession::Resumed,
+            (false, true) => Succession::Anew,
+            (false, false) => Succession::OtherRun,
+        };
+        self.outbox.borrow_mut().inherit(deliveries, succession, redeliveries_max, poison);
         if let Some(frames) = resumed {
             self.rules.borrow_mut().resume(standing);
             self.control.borrow_mut().inherit(frames);

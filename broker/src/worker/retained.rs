@@ -12,13 +12,13 @@ use zonecast_protocol::wire::ErrorCode;
 use super::Worker;
 use crate::RetainedLimits;
 
-/// By what the soft marks of sessions are divided while memory is scarce.
-const SCARCITY: usize = 8;
+/// How often the soft marks of sessions are halved while memory is scarce.
+const SCARCITY: u32 = 3;
 
 /// How often what is held is compared with the bounds: often enough that little can come in between.
 const WATCH_EVERY: Duration = Duration::from_millis(50);
 
-/// Bytes of events that the sessions of each worker hold: waiting, or not acknowledged.
+/// Bytes of events and control frames that the sessions of each worker hold: waiting, or not acknowledged.
 #[derive(Debug)]
 pub(crate) struct Retained {
     limits: RetainedLimits,
@@ -50,12 +50,12 @@ impl Worker {
     fn bound_retained(&self) {
         let Retained { limits, by_worker } = &self.shared.retained;
         let state = self.state.borrow();
-        let held: usize = state.sessions.values().map(|session| session.outbox().held_bytes()).sum();
+        let held: usize = state.sessions.values().map(|session| session.held_bytes()).sum();
         if let Some(own) = by_worker.get(usize::from(self.index)) {
             own.store(held, Ordering::Relaxed);
         }
         let total = self.shared.retained.bytes();
-        let scarcity = if total > limits.bytes_soft { SCARCITY } else { 1 };
+        let scarcity = if total > limits.bytes_soft { SCARCITY } else { 0 };
         if self.scarcity.replace(scarcity) != scarcity {
             state.sessions.values().for_each(|session| session.set_scarcity(scarcity));
         }
@@ -63,7 +63,7 @@ impl Worker {
         let is_fullest = by_worker.iter().all(|other| other.load(Ordering::Relaxed) <= held);
         if total > limits.bytes_max
             && is_fullest
-            && let Some(largest) = state.sessions.values().max_by_key(|session| session.outbox().held_bytes())
+            && let Some(largest) = state.sessions.values().max_by_key(|session| session.held_bytes())
         {
             largest
                 .end(ErrorCode::SlowConsumer, "the broker's memory for queues is full, and this queue is the largest");

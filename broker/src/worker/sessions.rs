@@ -61,7 +61,6 @@ impl Worker {
             session.set_scarcity(self.scarcity.get());
             state.stats.sessions_opened += 1;
             state.sessions.insert(id, Rc::clone(&session));
-            state.gauges.insert(id, Arc::clone(&session.gauge));
         }
         for neighbour in self.neighbours() {
             // A closed mailbox means that the broker is stopping; then nobody will publish there any more.

@@ -8,7 +8,7 @@ use zonecast_core::{
     Admitted, Arrival, InterestChange, InterestOp, OutboundEvent, Outcome, Pushed, Router, SessionId, Ticket, Tickets,
 };
 use zonecast_protocol::{
-    AckLevel, DeliveryClass, Refusal,
+    AckLevel, DeliveryClass, EventView, Refusal,
     wire::{self, ErrorCode},
 };
 
@@ -23,7 +23,7 @@ pub(super) struct State {
     pub(super) router: Router,
     /// The sessions of this worker.
     pub(super) sessions: FxHashMap<SessionId, Rc<Session>>,
-    /// The gauges of all sessions, whichever worker holds them.
+    /// The gauges of the sessions of other workers.
     pub(super) gauges: FxHashMap<SessionId, Arc<Gauge>>,
     /// Publishes of this worker's sessions that wait to be processed.
     pub(super) tickets: Tickets,
@@ -70,16 +70,9 @@ impl Worker {
         check_fan_out(reached.len(), self.shared.config.publishes.fan_out_max)?;
         let matched = u32::try_from(reached.len()).unwrap_or(u32::MAX);
         let now_us = self.shared.now_us();
-        let ticket = if ack == AckLevel::Processed && matched > 0 {
-            let limits = &self.shared.config.sessions;
-            check_unprocessed(tickets.open_of(event.source), limits.unprocessed_max)?;
-            let expires_at_us = now_us + expiry_us(publish.expires_in_ms, limits.processed_timeout);
-            if tickets.next_expiry_us().is_none_or(|next_us| expires_at_us < next_us) {
-                self.ticket_issued.notify_one();
-            }
-            Some(tickets.issue(event.source, event.lane, event.lane_seq, matched, expires_at_us))
-        } else {
-            None
+        let ticket = match ack {
+            AckLevel::Processed if matched > 0 => Some(self.issue(tickets, &event, matched, publish, now_us)?),
+            _ => None,
         };
         stats.events_in.count(event.class);
         stats.event_bytes_in += publish.event.len() as u64;
@@ -89,25 +82,46 @@ impl Worker {
         }
         let arrival = Arrival { at_us: now_us, resent: publish.resent, ticket };
         let outbound = OutboundEvent::new(&event, &publish.event, arrival);
+        let lasts = event.class != DeliveryClass::Transient;
         for of_one_worker in reached.chunk_by(|a, b| a.worker() == b.worker()) {
             let owner = of_one_worker[0].worker();
             if owner == self.index {
-                deliver(sessions, stats, lost, of_one_worker, &outbound);
-            } else {
-                stats.hand_overs += 1;
-                after.flight.get_or_insert_with(|| self.flight());
-                let hand_over = HandOver { event: outbound.clone(), sessions: of_one_worker.to_vec() };
-                after.hand_overs[usize::from(owner)].push(hand_over);
+                deliver(sessions, stats, lost, of_one_worker, &outbound, |gauge| {
+                    after.held_by.extend(lasts.then(|| Arc::clone(gauge)));
+                });
+                continue;
             }
-        }
-        if event.class != DeliveryClass::Transient {
-            let over = reached.iter().filter_map(|id| gauges.get(id)).filter(|gauge| gauge.is_over());
-            after.held_by.extend(over.cloned());
+            stats.hand_overs += 1;
+            after.flight.get_or_insert_with(|| self.flight());
+            let hand_over = HandOver { event: outbound.clone(), sessions: of_one_worker.to_vec() };
+            after.hand_overs[usize::from(owner)].push(hand_over);
+            if lasts {
+                let gauges = of_one_worker.iter().filter_map(|id| gauges.get(id));
+                after.held_by.extend(gauges.filter(|gauge| gauge.is_over()).cloned());
+            }
         }
         let lost = state.take_lost();
         drop(state);
         self.report(lost);
         Ok(matched)
+    }
+
+    /// A ticket for an event whose publisher waits until so many sessions have processed it.
+    fn issue(
+        &self,
+        tickets: &mut Tickets,
+        event: &EventView<'_>,
+        matched: u32,
+        publish: &wire::Publish,
+        now_us: u64,
+    ) -> Result<Ticket, Refusal> {
+        let limits = &self.shared.config.sessions;
+        check_unprocessed(tickets.open_of(event.source), limits.unprocessed_max)?;
+        let expires_at_us = now_us + expiry_us(publish.expires_in_ms, limits.processed_timeout);
+        if tickets.next_expiry_us().is_none_or(|next_us| expires_at_us < next_us) {
+            self.ticket_issued.notify_one();
+        }
+        Ok(tickets.issue(event.source, event.lane, event.lane_seq, matched, expires_at_us))
     }
 }
 
@@ -161,7 +175,7 @@ impl State {
     /// Queues an event that another worker matched.
     pub(super) fn deliver(&mut self, hand_over: &HandOver) {
         let Self { sessions, stats, lost, .. } = self;
-        deliver(sessions, stats, lost, &hand_over.sessions, &hand_over.event);
+        deliver(sessions, stats, lost, &hand_over.sessions, &hand_over.event, |_| {});
     }
 
     /// The tickets of deliveries that found no session since the last time, as outcomes.
@@ -178,7 +192,7 @@ impl State {
             queue_deliveries += outbox.len();
             queue_bytes += outbox.bytes();
             kept_deliveries += outbox.kept();
-            held_bytes += outbox.held_bytes();
+            held_bytes += session.held_bytes();
             stats.dropped_transient += outbox.dropped_total();
         }
         Snapshot {
@@ -204,17 +218,25 @@ impl Stats {
     }
 }
 
-/// Queues an event for sessions of this worker. Deliveries to sessions that ended meanwhile are counted.
+/// Queues an event for sessions of this worker. Deliveries to sessions that ended meanwhile are counted; `over` is told
+/// the gauges of those that are over their mark now.
 fn deliver(
     sessions: &FxHashMap<SessionId, Rc<Session>>,
     stats: &mut Stats,
     lost: &mut Vec<Ticket>,
     reached: &[SessionId],
     event: &OutboundEvent,
+    mut over: impl FnMut(&Arc<Gauge>),
 ) {
     for id in reached {
         let pushed = match sessions.get(id) {
-            Some(session) => session.deliver(event.clone()),
+            Some(session) => {
+                let pushed = session.deliver(event.clone());
+                if session.gauge.is_over() {
+                    over(&session.gauge);
+                }
+                pushed
+            }
             None => Pushed::Overflow,
         };
         if pushed == Pushed::Overflow {

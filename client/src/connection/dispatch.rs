@@ -21,7 +21,7 @@ use crate::{
     item::{GapReason, TopicItem, ZoneItem},
     request::reply_number,
     routes::RouteTable,
-    seen::Seen,
+    seen::{Seen, Verdict},
 };
 
 mod held;
@@ -213,7 +213,7 @@ impl Dispatcher {
         let counters = &self.shared.counters;
         Shared::count(&counters.delivered);
         let event = match Event::decode(deliver.event) {
-            Ok(event) => event.delivered(deliver.resent),
+            Ok(event) => event,
             Err(refusal) => {
                 // A newer publisher may use what this version does not know; the rest of the stream is still good.
                 if Shared::count(&counters.undecodable).is_power_of_two() {
@@ -227,13 +227,25 @@ impl Dispatcher {
             }
         };
         // Those of class transient are never sent twice, so there is nothing to remember.
-        if event.class() == DeliveryClass::Transient || self.seen.insert(event.id(), deliver.resent) {
-            self.route(event, deliver.await_processing.then_some(deliver.seq));
-            return;
-        }
-        Shared::count(&counters.duplicates);
-        if deliver.await_processing {
-            self.shared.intake.again(event.id(), deliver.seq);
+        let verdict = match event.class() {
+            DeliveryClass::Transient => Verdict::New,
+            class => self.seen.insert(event.id(), class == DeliveryClass::Reliable, deliver.resent),
+        };
+        let event = event.delivered(deliver.resent, verdict == Verdict::Late);
+        match verdict {
+            Verdict::New | Verdict::Late => self.route(event, deliver.await_processing.then_some(deliver.seq)),
+            Verdict::Duplicate => {
+                Shared::count(&counters.duplicates);
+                if deliver.await_processing {
+                    self.shared.intake.again(event.id(), deliver.seq);
+                }
+            }
+            Verdict::TooLate => {
+                self.add_gap(deliver.seq, deliver.seq, GapReason::TooLate);
+                if deliver.await_processing {
+                    self.shared.intake.reject(None, deliver.seq);
+                }
+            }
         }
     }
 

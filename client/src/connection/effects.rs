@@ -68,6 +68,7 @@ impl Driver {
                     let patience = Instant::now() + GOING_AWAY_PATIENCE;
                     // Who is leaving anyway waits no longer for it.
                     live.deadline = Some(live.deadline.filter(|_| live.leaving != Leaving::No).unwrap_or(patience));
+                    live.reason_due = None;
                     live.going_away = Some(go_away);
                 }
             }

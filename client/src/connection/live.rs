@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use quinn::{Connection, ReadError, RecvStream, SendStream};
+use quinn::{Connection, ReadError, RecvStream, SendStream, WriteError};
 use tokio::{
     sync::OwnedMutexGuard,
     task::JoinSet,
@@ -19,7 +19,7 @@ use super::{
     dial::{Link, close},
     dispatch::Dispatcher,
     driver::{Driver, Leave},
-    lane::write_lane,
+    lane::{Stopped, write_lane},
 };
 use crate::{
     error::LinkError,
@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a broker that has announced its leave may take to close.
 pub(super) const GOING_AWAY_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a broker that has stopped a stream may take to say why: what it says may be lost on the way and sent again.
+const STOPPED_PATIENCE: Duration = Duration::from_secs(2);
 /// Most bytes that wait to be written on the control stream before further commands must wait.
 const CONTROL_WAITING_BYTES_MAX: usize = 4 << 20;
 /// Most bytes that are read from the control stream at once.
@@ -56,7 +58,7 @@ pub(super) struct Live {
     pub(super) cutter: FrameCutter,
     /// What is to be written on the control stream.
     pub(super) out: BytesMut,
-    writers: JoinSet<Option<LinkError>>,
+    writers: JoinSet<Result<(), Stopped>>,
     lanes_written: BTreeSet<u8>,
     reader: JoinSet<Result<Infallible, LinkError>>,
     /// Since when all subscriptions are in force.
@@ -67,6 +69,10 @@ pub(super) struct Live {
     pub(super) leaving: Leaving,
     /// The broker has said all that it will on the control stream.
     control_ended: bool,
+    /// The broker reads the control stream no longer.
+    control_stopped: bool,
+    /// By when the broker must say why it has stopped a stream.
+    pub(super) reason_due: Option<Instant>,
     /// When the present step must be done.
     pub(super) deadline: Option<Instant>,
 }
@@ -101,6 +107,8 @@ impl Live {
             going_away: None,
             leaving: Leaving::No,
             control_ended: false,
+            control_stopped: false,
+            reason_due: None,
             deadline: Some(Instant::now() + patience),
         }
     }
@@ -117,6 +125,13 @@ impl Live {
 
     fn has_room(&self) -> bool {
         self.out.len() < CONTROL_WAITING_BYTES_MAX
+    }
+
+    /// The broker has stopped a stream: as it does when it sends its client away, and its word of that may come later.
+    fn await_reason(&mut self) {
+        if self.leaving == Leaving::No && self.going_away.is_none() {
+            self.reason_due.get_or_insert(Instant::now() + STOPPED_PATIENCE);
+        }
     }
 
     /// Ends everything that belongs to the connection, so that nothing of it meets the next one.
@@ -164,14 +179,20 @@ impl Driver {
             self.perform(live)?;
             let tell_at = self.tell_what_was_received(live);
             self.leave_step_by_step(live);
-            let (takes_commands, deadline, resend_at) = (live.takes_commands(), live.deadline, live.resend_at);
+            let (takes_commands, resend_at) = (live.takes_commands(), live.resend_at);
+            let deadline = [live.deadline, live.reason_due].into_iter().flatten().min();
             let (control_ended, leaving) = (live.control_ended, live.leaving != Leaving::No);
             let is_ending = leaving || live.going_away.is_some();
+            let writes = !live.out.is_empty() && !live.control_stopped;
             let Live { connection, send, receive, out, writers, reader, .. } = &mut *live;
             tokio::select! {
                 biased;
-                written = send.write(out), if !out.is_empty() => match written {
+                written = send.write(out), if writes => match written {
                     Ok(count) => out.advance(count),
+                    Err(WriteError::Stopped(_)) => {
+                        live.control_stopped = true;
+                        live.await_reason();
+                    }
                     Err(_) => return Err(LinkError::from_quic(connection.closed().await)),
                 },
                 command = self.commands.recv(), if takes_commands => match self.on_command(command) {
@@ -191,8 +212,8 @@ impl Driver {
                     _ => return Err(LinkError::Violation { what: "the broker ended the control stream" }),
                 },
                 Some(ended) = writers.join_next() => {
-                    if let Ok(Some(error)) = ended {
-                        return Err(error);
+                    if let Ok(Err(Stopped)) = ended {
+                        live.await_reason();
                     }
                 }
                 () = self.shared.intake.wake.notified() => {}
@@ -219,6 +240,9 @@ impl Driver {
         let timing = &self.settings.timing;
         match (&live.going_away, live.leaving) {
             (Some(_), _) => LinkError::NoAnswer { waited: GOING_AWAY_PATIENCE },
+            (None, Leaving::No) if live.reason_due.is_some_and(|due| due <= Instant::now()) => {
+                LinkError::Violation { what: "the broker stopped a stream of this client and does not say why" }
+            }
             (None, Leaving::No) => LinkError::NoAnswer { waited: timing.attempt_timeout },
             (None, _) => LinkError::NoAnswer { waited: timing.close_timeout },
         }
@@ -227,7 +251,7 @@ impl Driver {
     /// Puts what the broker must be told now behind what waits to be written. When there will be more to tell.
     fn tell_what_was_received(&self, live: &mut Live) -> Option<Instant> {
         // After a goodbye of either side nobody listens.
-        if live.going_away.is_some() || live.leaving == Leaving::Gone {
+        if live.going_away.is_some() || live.leaving == Leaving::Gone || live.control_stopped {
             return None;
         }
         while live.has_room() {

@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
 use super::{
-    model::{id, run},
+    model::{Step, id, run},
     *,
 };
 
 /// Steps from the number before: mostly near, sometimes beyond the window or far away.
-fn steps() -> impl Strategy<Value = Vec<(i64, u64, u8, bool)>> {
+fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => -5..10_i64,
         3 => -200..200_i64,
@@ -16,7 +16,7 @@ fn steps() -> impl Strategy<Value = Vec<(i64, u64, u8, bool)>> {
         1 => Just(-16_384),
         1 => Just(-16_383),
     ];
-    proptest::collection::vec((step, 0..2_u64, 0..2_u8, any::<bool>()), 1..300)
+    proptest::collection::vec((step, 0..2_u64, 0..2_u8, any::<bool>(), any::<bool>()), 1..300)
 }
 
 proptest! {
@@ -34,10 +34,10 @@ fn all_numbers_of_a_full_window_are_known_in_any_order() {
     let mut numbers = (1..=NUMBERS).collect::<Vec<_>>();
     fastrand::Rng::with_seed(3).shuffle(&mut numbers);
     for number in &numbers {
-        assert!(seen.insert(id(1, 0, *number), true));
+        assert_eq!(seen.insert(id(1, 0, *number), false, true), Verdict::New);
     }
     for number in &numbers {
-        assert!(!seen.insert(id(1, 0, *number), false));
+        assert_eq!(seen.insert(id(1, 0, *number), false, false), Verdict::Duplicate);
     }
 }
 
@@ -45,15 +45,24 @@ fn all_numbers_of_a_full_window_are_known_in_any_order() {
 fn lanes_that_were_not_heard_for_long_are_forgotten_first() {
     let mut seen = Seen::with_lanes_max(10);
     for source in 0..100 {
-        assert!(seen.insert(id(source, 0, 1), false));
-        assert!(!seen.insert(id(source, 0, 1), false));
+        assert_eq!(seen.insert(id(source, 0, 1), false, false), Verdict::New);
+        assert_eq!(seen.insert(id(source, 0, 1), false, false), Verdict::Duplicate);
         // One that is heard all the time stays.
-        seen.insert(id(5000, 0, 1), false);
-        assert!(!seen.insert(id(5000, 0, 1), false));
+        seen.insert(id(5000, 0, 1), false, false);
+        assert_eq!(seen.insert(id(5000, 0, 1), false, false), Verdict::Duplicate);
         assert!(seen.young.len() + seen.old.len() <= 20);
     }
     for source in 91..100 {
-        assert!(!seen.insert(id(source, 0, 1), false), "{source}");
+        assert_eq!(seen.insert(id(source, 0, 1), false, false), Verdict::Duplicate, "{source}");
     }
-    assert!(seen.insert(id(0, 0, 1), false), "forgotten");
+    assert_eq!(seen.insert(id(0, 0, 1), false, false), Verdict::New, "forgotten");
+}
+
+#[test]
+fn what_comes_behind_later_ones_is_late_where_there_is_an_order() {
+    let mut seen = Seen::new();
+    let came = [(5, true), (9, false), (7, true), (6, true), (8, false), (6, true), (10, true)];
+    let verdicts = came.map(|(number, ordered)| seen.insert(id(1, 0, number), ordered, false));
+    use Verdict::{Duplicate, Late, New};
+    assert_eq!(verdicts, [New, New, New, Late, New, Duplicate, New]);
 }

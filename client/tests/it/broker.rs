@@ -153,6 +153,11 @@ impl Incoming {
         Self { receive, cutter: FrameCutter::new(Limits::default().frame_bytes_max) }
     }
 
+    /// Reads no more, and says so.
+    pub fn stop(&mut self) {
+        self.receive.stop(0_u32.into()).unwrap();
+    }
+
     /// The next frame, or `None` at the end of the stream or connection.
     pub async fn try_next(&mut self) -> Option<ClientFrame> {
         loop {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use zonecast_client::{Client, ConnectionState, ErrorCode, GapReason, LinkError, ZoneItem};
+use zonecast_client::{Client, ConnectionState, ErrorCode, GapReason, LinkError, Publish, ZoneItem};
 use zonecast_protocol::{
     codec::{DeliverFlags, FrameError, encode_deliver, encode_gap, encode_server_frame},
     wire::{self, server_frame::Frame as ServerFrame},
 };
 
-use crate::broker::{Conversation, FakeBroker, guarded, place_event};
+use crate::broker::{Conversation, FakeBroker, Incoming, guarded, place_event};
 
 fn encoded(frame: ServerFrame) -> Vec<u8> {
     let mut bytes = BytesMut::new();
@@ -107,6 +107,53 @@ async fn broken_deliveries_lead_to_a_new_connection() {
     for (what, bytes) in cases {
         expect_new_connection(what, async |conversation| conversation.send_delivery_bytes(&bytes).await).await;
     }
+}
+
+/// A client with a zone subscription, whose control stream and lane the broker has stopped.
+async fn stopped(broker: &FakeBroker) -> (Client, Conversation, zonecast_client::ZoneSubscription) {
+    let (client, conversation) = tokio::join!(Client::connect(broker.config("c")), broker.welcome());
+    let (client, mut conversation) = (client.unwrap(), conversation);
+    let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
+    client.publish(Publish::to_topic("a")).await.unwrap();
+    let mut lane = Incoming::new(guarded("a lane", conversation.connection.accept_uni()).await.unwrap());
+    lane.next_publish().await;
+    lane.stop();
+    conversation.control.stop();
+    (client, conversation, zones.unwrap())
+}
+
+#[tokio::test]
+async fn a_broker_may_stop_streams_before_it_says_that_it_goes_away() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation, mut zones) = stopped(&broker).await;
+    for lane_seq in 1..=3 {
+        // Each asks the client to write on the stopped streams, the second time surely after it knows.
+        client.publish(Publish::to_topic("a")).await.unwrap();
+        conversation.deliver(&place_event(lane_seq)).await;
+        let item = guarded("an event", zones.next()).await.unwrap();
+        assert_eq!(item.event().unwrap().lane_seq(), lane_seq);
+    }
+    let go_away = wire::GoAway { code: 23, message: "restarting".into(), reconnect_after_ms: 1 };
+    conversation.deliver(&place_event(4)).await;
+    conversation.send(ServerFrame::GoAway(go_away)).await;
+    let mut states = client.states();
+    assert_eq!(guarded("the last event", zones.next()).await.unwrap().event().unwrap().lane_seq(), 4);
+    conversation.close(ErrorCode::ShuttingDown, "");
+    let disconnected = states.wait_for(|state| matches!(state, ConnectionState::Disconnected { .. }));
+    let Some(ConnectionState::Disconnected { reason, .. }) = guarded("it to end", disconnected).await else { panic!() };
+    assert!(matches!(&reason, LinkError::Ended { code: 23, .. }), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_streams_and_never_says_why_is_left() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation, mut zones) = stopped(&broker).await;
+    // What is delivered behind the stop tells that the client knows; then it writes.
+    conversation.deliver(&place_event(1)).await;
+    guarded("an event", zones.next()).await.unwrap();
+    client.publish(Publish::to_topic("a")).await.unwrap();
+    expect_complaint("stopped streams", &conversation, "does not say why").await;
+    broker.welcome().await;
 }
 
 #[tokio::test]

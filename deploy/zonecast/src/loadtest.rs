@@ -95,7 +95,8 @@ fn elsewhere(args: &LoadtestArgs) -> anyhow::Result<ZonecastTarget> {
 
 /// Who made a report, and when.
 fn made_by() -> String {
-    let now = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+    let now = OffsetDateTime::now_utc();
+    let now = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).unwrap_or_default();
     format!("zonecast {}, {now}", cli::VERSION)
 }
 

@@ -6,7 +6,7 @@ use std::fmt::Write;
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 320.0;
 /// Room around the lines: left, right, top, bottom.
-const MARGIN: [f64; 4] = [76.0, 20.0, 44.0, 50.0];
+const MARGIN: [f64; 4] = [76.0, 36.0, 44.0, 50.0];
 /// About so many marks on an axis.
 const TICKS: f64 = 6.0;
 /// How lines differ beside their colour, for those who see no colours.

@@ -30,7 +30,7 @@ impl Schedule {
     pub fn next_ns(&self) -> Option<u64> {
         let turn = self.next * u64::from(self.publishers) + u64::from(self.publisher);
         // From the start each time: sums of rounded steps would drift.
-        let at = self.start_ns + (turn as f64 * self.spacing_ns) as u64;
+        let at = self.start_ns + (turn as f64 * self.spacing_ns).round() as u64;
         (at < self.end_ns).then_some(at)
     }
 

@@ -16,6 +16,9 @@ const POOL_LEN_MAX: u32 = 4096;
 /// Zones times circles that brute force compares for each publisher.
 const TOUCHES_PER_POOL: u32 = 1 << 28;
 
+/// Times that the interval of possible radii is halved: to a millionth of the world.
+const RADIUS_STEPS: u32 = 20;
+
 /// A world. The same settings give the same world in every process.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -140,9 +143,9 @@ impl World {
         let mut high = side[0].hypot(side[1]);
         let mut low = 0.0;
         let mut rng = Rng::with_seed(self.seed);
-        let samples = ((1 << 24) / self.zones.len().max(1)).clamp(32, 1024);
+        let samples = ((1 << 20) / self.zones.len().max(1)).clamp(64, 512);
         let centres: Vec<Circle> = (0..samples).map(|_| self.draw.circle(&mut rng)).collect();
-        for _ in 0..32 {
+        for _ in 0..RADIUS_STEPS {
             let radius = f64::midpoint(low, high);
             let reached = centres.iter().map(|centre| {
                 let circle = Circle::new(centre.x(), centre.y(), radius).expect("finite and not negative");
@@ -205,7 +208,7 @@ mod tests {
 
     fn reached(world: &World, publisher: u32) -> Vec<(usize, usize)> {
         let pool = world.pool(publisher);
-        let touched = pool.iter().map(|circle| world.touched(circle));
+        let touched = pool.iter().take(1024).map(|circle| world.touched(circle));
         touched.map(|zones| (zones.len(), world.holders(&zones).len())).collect()
     }
 

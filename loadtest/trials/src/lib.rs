@@ -8,9 +8,11 @@ pub mod network;
 mod observer;
 mod plan;
 mod report;
+mod shares;
 mod trial;
 
 pub use observer::*;
 pub use plan::{ClientPlan, Place, Plan, PublisherPlan, Trouble, TroubleKind};
 pub use report::Report;
+pub use shares::{Kind, Shares};
 pub use trial::{HEALED_WITHIN, Identity, Outcome, SLOW_CONSUMERS, TROUBLES, Teller, TroubleCounts, perform};

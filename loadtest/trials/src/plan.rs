@@ -4,6 +4,8 @@ use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 
+use crate::Shares;
+
 /// Sides of the square in which zones and events lie.
 const FIELD: i64 = 1_000;
 /// Patterns that clients listen to, and the topics that they publish on.
@@ -76,8 +78,8 @@ pub struct PublisherPlan {
     pub every: Duration,
     /// Events of a burst, at most.
     pub burst: u64,
-    /// Shares of the classes and levels, in percent: routed, processed, state, transient; the rest awaits no answer.
-    pub shares: [u64; 4],
+    /// What it mixes.
+    pub shares: Shares,
     /// Longest payload.
     pub payload_bytes_max: usize,
 }
@@ -209,7 +211,9 @@ impl ClientPlan {
 
 impl PublisherPlan {
     fn draw(rng: &mut Rng, busy: bool) -> Self {
-        let mixes = [[40, 30, 10, 15], [0, 100, 0, 0], [100, 0, 0, 0], [20, 20, 40, 10], [10, 10, 0, 70]];
+        let shares = |routed, processed, state, transient| Shares { routed, processed, state, transient };
+        let mixes =
+            [shares(40, 30, 10, 15), Shares::PROCESSED, Shares::ROUTED, shares(20, 20, 40, 10), shares(10, 10, 0, 70)];
         Self {
             every: millis(rng, if busy { 15..80 } else { 40..400 }),
             burst: if rng.u64(..4) == 0 { rng.u64(2..=20) } else { 1 },

@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 use receiver::Receiver;
 use zonecast_core::{
-    Arrival, Datagrams, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Ticket,
+    Arrival, Datagrams, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
 };
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, server_frame};
@@ -234,6 +234,9 @@ impl Run {
         let resumed = end == End::Resumed;
         let point = if resumed { self.receiver.point() } else { ResumePoint::default() };
         self.always_resumed &= resumed;
+        if !resumed {
+            self.receiver.may_be_late_through = self.number;
+        }
         let left = self.outbox.bequeath(&point);
         assert_eq!((self.outbox.len(), self.outbox.held_bytes()), (0, 0), "nothing is held twice");
         let unsettled: BTreeSet<u64> = self.tickets.difference(&self.settled).copied().collect();
@@ -242,7 +245,12 @@ impl Run {
         if let Some(event) = before.filter(|_| !self.overflowed) {
             self.push(&mut heir, event);
         }
-        heir.inherit(left, end == End::Crashed, REDELIVERIES_MAX, |ticket| match ticket {
+        let succession = match end {
+            End::Resumed => Succession::Resumed,
+            End::Anew => Succession::Anew,
+            End::Crashed => Succession::OtherRun,
+        };
+        heir.inherit(left, succession, REDELIVERIES_MAX, |ticket| match ticket {
             Some(ticket) => assert!(self.settled.insert(ticket.number), "each ticket is settled once"),
             None => self.given_up += 1,
         });

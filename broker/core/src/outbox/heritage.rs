@@ -12,6 +12,18 @@ pub struct ResumePoint {
     pub datagrams: Vec<u64>,
 }
 
+/// How the session that inherits goes on from the one that leaves something behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// The same run of the client goes on where it stood.
+    Resumed,
+    /// The same run of the client begins anew: it may have been at another broker in between, and have later events from
+    /// there.
+    Anew,
+    /// Another run of the client: the process before may have died of a delivery that was written to it.
+    OtherRun,
+}
+
 /// One place in the row of deliveries that a session leaves behind.
 #[derive(Debug, Clone)]
 pub(super) enum Left {
@@ -88,12 +100,12 @@ impl Outbox {
     /// Puts what another session left behind in front of what waits here, all numbered anew. Must be called before
     /// anything was taken out.
     ///
-    /// With `crashed`, the other session's client was another process, which may have died of a delivery that was
-    /// written to it: what `redeliveries_max` processes were lost with is left out, and `poison` is told its ticket.
+    /// Unless the session is resumed, all of it says that it may come late. What `redeliveries_max` runs of the client
+    /// were lost with is left out, and `poison` is told its ticket.
     pub fn inherit(
         &mut self,
         left: LeftDeliveries,
-        crashed: bool,
+        succession: Succession,
         redeliveries_max: u32,
         mut poison: impl FnMut(Option<Ticket>),
     ) {
@@ -103,7 +115,8 @@ impl Outbox {
             match left {
                 Left::Missing(count) => self.next_seq += count,
                 Left::Delivery { event, written, resent, crashes } => {
-                    let crashes = crashes + u32::from(crashed && written);
+                    let resent = resent || succession != Succession::Resumed;
+                    let crashes = crashes + u32::from(succession == Succession::OtherRun && written);
                     if crashes > 0 && crashes >= redeliveries_max {
                         self.next_seq += 1;
                         poison(event.arrival().ticket);

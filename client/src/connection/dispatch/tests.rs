@@ -114,6 +114,31 @@ fn mutated_streams_are_read_or_refused() {
 }
 
 #[test]
+fn what_comes_too_late_to_be_known_is_shown() {
+    let mut dispatcher = dispatcher();
+    let event = |lane_seq| wire::Event {
+        target: Some(wire::event::Target::Place(wire::Place { world: "earth".into(), ..Default::default() })),
+        lane_seq,
+        ..Default::default()
+    };
+    let mut bytes = BytesMut::new();
+    // The second is just within what is remembered, the third just beyond.
+    for (seq, lane_seq) in [(1, 20_000), (2, 20_000 - 16_383), (3, 20_000 - 16_384)] {
+        let flags = DeliverFlags { resent: true, await_processing: true };
+        encode_deliver(seq, flags, &prost::Message::encode_to_vec(&event(lane_seq)), &mut bytes);
+    }
+    take(&mut dispatcher, vec![bytes.to_vec()]).unwrap();
+    let items = Vec::from(mem::take(&mut dispatcher.for_zones));
+    let reason = GapReason::TooLate;
+    assert!(
+        matches!(&items[..], [ZoneItem::Event(_), ZoneItem::Event(_), ZoneItem::Gap { from_seq: 3, to_seq: 3, reason: is }] if *is == reason),
+        "{items:?}"
+    );
+    let crate::intake::Due::Now(ack) = dispatcher.shared.intake.due() else { panic!() };
+    assert_eq!(ack.rejected, [3], "whoever waits for it is told");
+}
+
+#[test]
 fn what_nobody_subscribes_to_in_time_is_given_up() {
     let mut dispatcher = new_dispatcher();
     dispatcher.begin_session(Beginning::First);

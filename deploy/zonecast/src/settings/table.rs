@@ -305,6 +305,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Most bytes of datagrams of a connection that wait to be sent; the oldest are dropped beyond it.",
     ),
     row(
+        "quic.udp_payload_bytes_max",
+        "1_452",
+        Slot::U32(1_200, 65_527, |draft| &mut draft.windows.udp_payload_bytes_max),
+        "The largest UDP payload that is sent where path and peer take it: 8952 suits jumbo frames.",
+    ),
+    row(
         "log.format",
         "text",
         Slot::LogFormat(|draft| &mut draft.log.format),

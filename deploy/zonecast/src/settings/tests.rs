@@ -204,6 +204,7 @@ fn every_value_arrives_in_its_field() {
         receive_bytes_max: value_u32("quic.receive_bytes_max"),
         send_bytes_max: value_u32("quic.send_bytes_max"),
         datagram_send_bytes_max: value_u32("quic.datagram_send_bytes_max"),
+        udp_payload_bytes_max: value_u32("quic.udp_payload_bytes_max"),
     };
     assert_eq!((broker.windows, broker.client_identity), (windows, ClientIdentity::Any));
     assert_connections_arrived(&broker.connections, value);

@@ -7,11 +7,11 @@
 
 use std::{collections::HashMap, fs, io, path::Path, rc::Rc, time::Duration};
 
-use zonecast_protocol::Circle;
+use zonecast_protocol::{Circle, Zone};
 
 use super::{GeneratorError, at};
 use crate::load::{
-    LoadSettings, Scenario,
+    LoadSettings,
     clock::now_ns,
     tally::Window,
     transport::Mover,
@@ -20,13 +20,6 @@ use crate::load::{
 
 /// How often a session moves its zones.
 const TICK: Duration = Duration::from_millis(10);
-
-/// The zones that a circle touches wherever they have moved to, ascending.
-pub(super) fn touched_anywhere(world: &World, circle: &Circle) -> Vec<u32> {
-    let zones = world.zones().iter().zip(0_u32..);
-    let touched = zones.filter(|(home, _)| (0..POSITIONS).any(|moves| World::shifted(home, moves).touches(circle)));
-    touched.map(|(_, number)| number).collect()
-}
 
 /// When a move was asked for and when it was confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,36 +111,55 @@ impl Times {
     }
 }
 
-/// Of one session: which of its zones each circle of each publisher touches, and where.
+/// Which zones each circle of each publisher touches, and at which of their places.
 pub(super) struct Touches {
     pool_len: u64,
-    /// By publisher and place: zones, with a bit for each position that is touched.
+    /// By publisher and place in its pool: zones, ascending, with a bit for each of their places that is touched.
     by_place: Vec<Vec<Vec<(u32, u8)>>>,
 }
 
 impl Touches {
-    /// Empty where zones do not move.
-    pub(super) fn new(settings: &LoadSettings, world: &World, session: u32) -> Self {
-        let publishers = if settings.scenario == Scenario::Moving { settings.publishers } else { 0 };
-        let zones = if publishers == 0 { Vec::new() } else { world.of_session(session) };
+    /// By comparing every circle with every place of every zone.
+    pub(super) fn new(settings: &LoadSettings, world: &World) -> Self {
+        // The rectangle around all places of a zone rules most of them out at once.
+        let around = world.zones().iter().map(|home| {
+            let [east, north] = [1, 3].map(|moves| World::shifted(home, moves).max());
+            Zone::new(home.min()[0], home.min()[1], east[0], north[1])
+                .expect("greater than the rectangle that it is around")
+        });
+        let around: Vec<Zone> = around.collect();
         let of_circle = |circle: &Circle| {
-            let touched = zones.iter().map(|(zone, home)| {
-                let bits = (0..POSITIONS).map(|moves| u8::from(World::shifted(home, moves).touches(circle)) << moves);
-                (*zone, bits.sum())
+            let near = (0_u32..).zip(&around).filter(|(_, around)| around.touches(circle));
+            let touched = near.map(|(zone, _)| {
+                let bits = (0..POSITIONS).map(|moves| u8::from(world.position(zone, moves).touches(circle)) << moves);
+                (zone, bits.sum())
             });
             touched.filter(|(_, bits)| *bits != 0).collect()
         };
-        let by_place = (0..publishers).map(|publisher| world.pool(publisher).iter().map(of_circle).collect());
+        let by_place = (0..settings.publishers).map(|publisher| world.pool(publisher).iter().map(of_circle).collect());
         Self { pool_len: u64::from(world.pool_len()), by_place: by_place.collect() }
     }
 
-    /// Whether an event must arrive, must not, or may.
-    pub(super) fn verdict(&self, publisher: usize, sequence: u64, times: &Times, log: &MoveLog) -> Option<bool> {
+    /// The zones that a circle touches at any of their places, ascending.
+    pub(super) fn zones(&self, publisher: u32, place: u32) -> Vec<u32> {
+        let touched = self.by_place.get(publisher as usize).and_then(|places| places.get(place as usize));
+        touched.into_iter().flatten().map(|(zone, _)| *zone).collect()
+    }
+
+    /// Whether an event must arrive at the session that holds these zones, must not, or may.
+    pub(super) fn verdict(
+        &self,
+        publisher: usize,
+        sequence: u64,
+        times: &Times,
+        log: &MoveLog,
+        holds: impl Fn(u32) -> bool,
+    ) -> Option<bool> {
         let (sent_ns, acked_ns) = *times.0.get(usize::try_from(sequence).ok()?)?;
         #[allow(clippy::cast_possible_truncation, reason = "the rest by a length of at most 4,096")]
         let place = (sequence % self.pool_len) as usize;
         let mut verdict = Some(false);
-        for (zone, bits) in self.by_place.get(publisher)?.get(place)? {
+        for (zone, bits) in self.by_place.get(publisher)?.get(place)?.iter().filter(|(zone, _)| holds(*zone)) {
             let (least, most) = log.range(*zone, sent_ns, acked_ns);
             let touched = |moves: &usize| bits >> (moves % POSITIONS) & 1 == 1;
             // Having gone round once, it can have been anywhere.
@@ -167,6 +179,7 @@ impl Touches {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::Scenario;
 
     #[test]
     fn only_what_is_certain_is_held_against_a_broker() {
@@ -179,7 +192,7 @@ mod tests {
             ..LoadSettings::default()
         };
         let world = World::build(&settings);
-        let mut touches = Touches::new(&settings, &world, 0);
+        let mut touches = Touches::new(&settings, &world);
         // Touched at home and half a zone to the east of it, nowhere else.
         touches.by_place[0][0] = vec![(0, 0b0011)];
         let moves =
@@ -196,10 +209,32 @@ mod tests {
             ((10, u64::MAX), None),
         ] {
             let times = Times(vec![(sent, acked)]);
-            assert_eq!(touches.verdict(0, 0, &times, &log), verdict, "{sent}..{acked}");
+            assert_eq!(touches.verdict(0, 0, &times, &log, |_| true), verdict, "{sent}..{acked}");
         }
+        let times = Times(vec![(10, 99)]);
+        assert_eq!(touches.verdict(0, 0, &times, &log, |_| false), Some(false), "another session's zone");
         touches.by_place[0][0] = vec![];
-        assert_eq!(touches.verdict(0, 0, &Times(vec![(1, 2)]), &log), Some(false));
+        assert_eq!(touches.verdict(0, 0, &times, &log, |_| true), Some(false));
+    }
+
+    #[test]
+    fn touches_are_those_of_every_place_of_every_zone() {
+        let settings = LoadSettings { scenario: Scenario::Moving, zones: 30, sessions: 4, ..LoadSettings::default() };
+        let world = World::build(&settings);
+        let touches = Touches::new(&settings, &world);
+        for publisher in 0..settings.publishers {
+            for (place, circle) in world.pool(publisher).iter().enumerate().take(500) {
+                let mut expected = Vec::new();
+                for zone in 0..30 {
+                    let at = |moves| world.position(zone, moves).touches(circle);
+                    let bits = u8::from(at(0)) | u8::from(at(1)) << 1 | u8::from(at(2)) << 2 | u8::from(at(3)) << 3;
+                    if bits != 0 {
+                        expected.push((zone, bits));
+                    }
+                }
+                assert_eq!(touches.by_place[publisher as usize][place], expected);
+            }
+        }
     }
 
     #[test]

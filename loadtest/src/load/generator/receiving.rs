@@ -19,7 +19,7 @@ use super::{
     CONNECTS_AT_ONCE, GeneratorError, Orders, ProgressTeller, answer,
     arrivals::{Arrivals, Shared},
     at,
-    moving::{self, MoveLog, Times},
+    moving::{self, MoveLog, Times, Touches},
     unexpected,
 };
 use crate::load::{
@@ -27,7 +27,7 @@ use crate::load::{
     books::{Balance, Book},
     clock::now_ns,
     orders::{Answer, Order, Received},
-    tally::{Tally, Window},
+    tally::Tally,
     transport::{Copies, Subscriber, Transport, TransportError},
     world::{POSITIONS, World},
 };
@@ -60,7 +60,8 @@ pub(super) async fn run<T: Transport>(
     orders: &mut Orders,
 ) -> Result<(), GeneratorError> {
     let world = Rc::new(World::build(settings));
-    let due = due_of::<T>(settings, &world, sessions.clone());
+    let touches = (settings.scenario == Scenario::Moving).then(|| Touches::new(settings, &world));
+    let due = due_of::<T>(settings, &world, touches.as_ref(), sessions.clone());
     let transport = Rc::new(T::open(target, settings).map_err(at("the transport"))?);
     let subscribers = connect(&transport, &world, sessions.clone()).await?;
     answer(&Answer::Ready)?;
@@ -107,7 +108,13 @@ pub(super) async fn run<T: Transport>(
     // Readers go on until they are told, and none has gone.
     let _ = phase.send(Phase::Leave);
     let ended = collect(readers).await?;
-    let received = settle(settings, &world, &shared, &ended, &published, &log, window, times.as_deref())?;
+    let judge = Judge { settings, world: &world, published: &published, touches: touches.as_ref(), log: &log };
+    let received = Received {
+        balance: judge.balance(&ended, times.as_deref())?,
+        tally: shared.tally.borrow().record(),
+        moves: log.within(window),
+        broken: judge.broken(&ended),
+    };
     answer(&Answer::Received(Box::new(received)))?;
     match orders.next::<T::Target>().await? {
         Some(Order::End) | None => {}
@@ -122,7 +129,12 @@ pub(super) async fn run<T: Transport>(
 }
 
 /// What concerns each session, by brute force: every zone of it compared with every circle.
-fn due_of<T: Transport>(settings: &LoadSettings, world: &World, sessions: Range<u32>) -> Vec<Due> {
+fn due_of<T: Transport>(
+    settings: &LoadSettings,
+    world: &World,
+    touches: Option<&Touches>,
+    sessions: Range<u32>,
+) -> Vec<Due> {
     let mut due: Vec<Vec<(u32, Vec<Vec<u32>>)>> = Vec::new();
     let blank = || vec![Vec::new(); settings.publishers as usize];
     for session in sessions.clone() {
@@ -133,9 +145,9 @@ fn due_of<T: Transport>(settings: &LoadSettings, world: &World, sessions: Range<
     }
     for publisher in 0..settings.publishers {
         for (place, circle) in (0_u32..).zip(world.pool(publisher)) {
-            let zones = match settings.scenario {
-                Scenario::Moving => moving::touched_anywhere(world, &circle),
-                _ => world.touched(&circle),
+            let zones = match touches {
+                Some(touches) => touches.zones(publisher, place),
+                None => world.touched(&circle),
             };
             let receivers: Vec<(u32, u32)> = match T::COPIES {
                 Copies::PerSession => world.holders(&zones).into_iter().map(|session| (session, session)).collect(),
@@ -234,45 +246,54 @@ async fn wait_for_the_rest(settings: &LoadSettings, shared: &Shared, expected: u
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "everything that is known at the end of a run")]
-fn settle<S>(
-    settings: &LoadSettings,
-    world: &World,
-    shared: &Shared,
-    ended: &[Reader<S>],
-    published: &[u64],
-    log: &MoveLog,
-    window: Window,
-    times: Option<&Path>,
-) -> Result<Received, GeneratorError> {
-    let times = match times {
-        Some(directory) => (0..settings.publishers).map(|publisher| Times::read(directory, publisher)).collect(),
-        None => Ok(Vec::new()),
-    };
-    let times: Vec<Times> = times?;
-    let mut balance = Balance::default();
-    for reader in ended.iter().filter(|reader| reader.session >= settings.frozen) {
-        let touches = moving::Touches::new(settings, world, reader.session);
-        balance += reader.arrivals.balance(|_, publisher, book| {
-            let published = published.get(publisher).copied().unwrap_or(0);
-            match times.get(publisher) {
-                Some(times) => book.balance_by(published, |sequence| touches.verdict(publisher, sequence, times, log)),
-                None => book.balance(published),
-            }
-        });
+/// What is known at the end of a run, to say what came of it.
+struct Judge<'a> {
+    settings: &'a LoadSettings,
+    world: &'a World,
+    published: &'a [u64],
+    /// Where zones move.
+    touches: Option<&'a Touches>,
+    log: &'a MoveLog,
+}
+
+impl Judge<'_> {
+    /// Sessions that read.
+    fn reading<'b, S>(&self, ended: &'b [Reader<S>]) -> impl Iterator<Item = &'b Reader<S>> {
+        let frozen = self.settings.frozen;
+        ended.iter().filter(move |reader| reader.session >= frozen)
     }
-    let mut broken = ended.iter().filter(|reader| reader.session >= settings.frozen).filter_map(|reader| {
-        let error = reader.broken.as_ref()?;
-        Some(format!("session {}: {error}", reader.session))
-    });
-    let first = broken.next();
-    let others = u32::try_from(broken.count()).unwrap_or(u32::MAX);
-    Ok(Received {
-        balance,
-        tally: shared.tally.borrow().record(),
-        moves: log.within(window),
-        broken: first.map(|first| (others + 1, first)),
-    })
+
+    fn balance<S>(&self, ended: &[Reader<S>], times: Option<&Path>) -> Result<Balance, GeneratorError> {
+        let times = times.map(|directory| {
+            (0..self.settings.publishers)
+                .map(|publisher| Times::read(directory, publisher))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        let times = times.transpose()?.unwrap_or_default();
+        let mut balance = Balance::default();
+        for reader in self.reading(ended) {
+            let holds = |zone: u32| self.world.owners()[zone as usize] == reader.session;
+            balance += reader.arrivals.balance(|_, publisher, book| {
+                let published = self.published.get(publisher).copied().unwrap_or(0);
+                match (self.touches, times.get(publisher)) {
+                    (Some(touches), Some(times)) => book
+                        .balance_by(published, |sequence| touches.verdict(publisher, sequence, times, self.log, holds)),
+                    _ => book.balance(published),
+                }
+            });
+        }
+        Ok(balance)
+    }
+
+    /// How many sessions ended by an error, and the first of these.
+    fn broken<S>(&self, ended: &[Reader<S>]) -> Option<(u32, String)> {
+        let mut broken = self.reading(ended).filter_map(|reader| {
+            let error = reader.broken.as_ref()?;
+            Some(format!("session {}: {error}", reader.session))
+        });
+        let first = broken.next()?;
+        Some((u32::try_from(broken.count() + 1).unwrap_or(u32::MAX), first))
+    }
 }
 
 const _: () = assert!(POSITIONS <= 8, "a zone's positions are bits of a byte");

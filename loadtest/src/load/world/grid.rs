@@ -12,7 +12,7 @@ pub(in crate::load) struct Grid {
 impl Grid {
     /// The grid closest to a square that holds exactly so many.
     pub(in crate::load) fn filled(zones: u32) -> Self {
-        let rows = (1..=zones.isqrt()).rev().find(|rows| zones % rows == 0).unwrap_or(1);
+        let rows = (1..=zones.isqrt()).rev().find(|rows| zones.is_multiple_of(*rows)).unwrap_or(1);
         Self { columns: zones / rows, rows }
     }
 
@@ -31,10 +31,11 @@ impl Grid {
     /// The block of squares that repeats over the grid: as many as there are sessions, or a few less, each of another
     /// session. No two squares that are closer than its shorter side have the same session.
     pub(in crate::load) fn tile(self, sessions: u32) -> (u32, u32) {
+        // Four squares across and down, for events that touch sixteen, if there are sessions for that.
+        let least = sessions.isqrt().min(4);
         let fits = |count: u32| {
-            let down = (1..=count.isqrt()).rev().find(|down| count % down == 0)?;
-            // A strip is no tile, unless so few sessions make nothing better.
-            (down * down * 4 >= count || count < 4).then_some((count / down, down))
+            let down = (1..=count.isqrt()).rev().find(|down| count.is_multiple_of(*down))?;
+            (down >= least).then_some((count / down, down))
         };
         let (across, down) = (1..=sessions).rev().find_map(fits).unwrap_or((1, 1));
         (across.min(self.columns), down.min(self.rows))

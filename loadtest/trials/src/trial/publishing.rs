@@ -13,7 +13,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
-    Aim, Answer, Class, Level, Name, Run,
+    Aim, Answer, Class, Kind, Level, Name, Run,
     plan::{PublisherPlan, TOPICS, point},
 };
 
@@ -68,18 +68,14 @@ impl Draft {
             6..9 => Aim::Topic(TOPICS[random.usize(..TOPICS.len())].into()),
             _ => Aim::Topic(WORK.into()),
         };
-        let [routed, processed, state, transient] = plan.shares;
-        let draw = random.u64(..100);
-        let (class, level) = if draw < routed {
-            (Class::Reliable, Level::Routed)
-        } else if draw < routed + processed {
-            (Class::Reliable, Level::Processed)
-        } else if draw < routed + processed + state {
-            (Class::State(format!("k{}", random.u64(..3))), [Level::None, Level::Routed][random.usize(..2)])
-        } else if draw < routed + processed + state + transient {
-            (Class::Transient, [Level::None, Level::Routed][random.usize(..2)])
-        } else {
-            (Class::Reliable, Level::None)
+        let (class, level) = match plan.shares.draw(random) {
+            Kind::Routed => (Class::Reliable, Level::Routed),
+            Kind::Processed => (Class::Reliable, Level::Processed),
+            Kind::State => {
+                (Class::State(format!("k{}", random.u64(..3))), [Level::None, Level::Routed][random.usize(..2)])
+            }
+            Kind::Transient => (Class::Transient, [Level::None, Level::Routed][random.usize(..2)]),
+            Kind::Unanswered => (Class::Reliable, Level::None),
         };
         let payload_bytes = random.usize(..=plan.payload_bytes_max);
         let expires_in = if random.u64(..8) == 0 { Duration::from_millis(random.u64(50..1_000)) } else { LONG };

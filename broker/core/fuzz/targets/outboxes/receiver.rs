@@ -25,6 +25,8 @@ pub struct Receiver {
     pub latest: BTreeMap<String, u64>,
     pub transient: BTreeSet<u64>,
     pub missing: u64,
+    /// Up to this number, deliveries may come behind later ones that the client got elsewhere.
+    pub may_be_late_through: u64,
 }
 
 impl Receiver {
@@ -66,6 +68,9 @@ impl Receiver {
         let number = event.lane_seq;
         if deliver.await_processing {
             self.to_process.insert(deliver.seq, number);
+        }
+        if event.class() != DeliveryClass::Transient {
+            assert!(deliver.resent || number > self.may_be_late_through, "what may come late says so");
         }
         match event.class() {
             DeliveryClass::Transient => assert!(self.transient.insert(number), "at most once"),

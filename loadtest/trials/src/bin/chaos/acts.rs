@@ -10,12 +10,12 @@ pub(crate) mod storm;
 
 use std::{rc::Rc, time::Duration};
 
-use zonecast_trials::{BrokerNumber, Run};
+use zonecast_trials::{BrokerNumber, Run, Shares};
 
 use crate::{
     broker::Broker,
     crew::{self, Peer},
-    script::{Aims, ClientScript, Order, PublisherScript, Shares},
+    script::{Aims, ClientScript, Order, PublisherScript},
     stage::Stage,
 };
 

@@ -45,7 +45,9 @@ pub(crate) enum What {
     /// About to be handed to the library, which will give it this name.
     Publishing(Name, Aim, Class, Level),
     Answered(Name, Answer),
-    /// Handed to the application; whether it is said to be sent again.
+    /// Comes behind later ones of its lane, and the library has found that out by itself: the broker did not say so.
+    LateUnannounced(Ear, Heard),
+    /// Handed to the application; whether it is said to be sent again or late.
     Delivered(Ear, Heard, bool),
     /// About to be acknowledged.
     Processed(Ear, Heard),

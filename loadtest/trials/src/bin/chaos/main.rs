@@ -67,7 +67,7 @@ What the figures mean:
   routed_loss_on_crash share of routed_due that is missing because a broker was killed: permitted, and shown
   faults               how often each kind really happened
   resume_ms            from the loss of a link to the session's going on
-  restart_noticed_ms   from a restarted broker's listening to a writing client's noticing"
+  restart_noticed_ms   from the start of a broker's new process, its own start included, to a writing client's noticing"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -23,6 +23,8 @@ pub(crate) struct Verdict {
     pub(crate) begun_anew: u64,
     /// Refusals, by their reason.
     pub(crate) refusals: BTreeMap<String, u64>,
+    /// Events out of order of which the broker did not say so; libraries found it out by themselves.
+    pub(crate) late_unannounced: u64,
 }
 
 /// Entries of all journals in the order of their stamps. Each journal is in that order already.
@@ -93,8 +95,8 @@ pub(crate) fn judge(journals: &[PathBuf]) -> anyhow::Result<Verdict> {
         replay.observer.set_time(stamp.since(*began.get_or_insert(stamp)));
         replay.tell(stamp, what);
     }
-    let Replay { observer, resumed_in, begun_anew, refusals, .. } = replay;
-    Ok(Verdict { findings: observer.finish(), resumed_in, begun_anew, refusals })
+    let Replay { observer, resumed_in, begun_anew, refusals, late_unannounced, .. } = replay;
+    Ok(Verdict { findings: observer.finish(), resumed_in, begun_anew, refusals, late_unannounced })
 }
 
 #[derive(Default)]
@@ -105,6 +107,7 @@ struct Replay {
     resumed_in: Vec<Duration>,
     begun_anew: u64,
     refusals: BTreeMap<String, u64>,
+    late_unannounced: u64,
 }
 
 impl Replay {
@@ -139,6 +142,7 @@ impl Replay {
                 }
                 observer.answered(name, answer);
             }
+            What::LateUnannounced(..) => self.late_unannounced += 1,
             What::Delivered(ear, heard, resent) => {
                 let name = self.name(heard);
                 self.observer.delivered(ear, name, resent);

@@ -60,6 +60,7 @@ fn figures(outcome: Outcome<'_>) -> Map<String, Value> {
         "acked_lost": findings.count(ViolationKind::AckedLost),
         "duplicated": findings.count(ViolationKind::Duplicated),
         "unflagged_reorder": findings.count(ViolationKind::UnflaggedReorder),
+        "late_unannounced": outcome.verdict.late_unannounced,
         "silent_gaps": findings.count(ViolationKind::SilentGap),
         "stuck_after_heal": findings.count(ViolationKind::Stuck),
         "phantoms": findings.count(ViolationKind::Phantom),

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use zonecast_trials::{BrokerNumber, Run};
+use zonecast_trials::{BrokerNumber, Run, Shares};
 
 /// The name in the brokers' certificates.
 pub(crate) const SERVER_NAME: &str = "broker.chaos.test";
@@ -76,21 +76,6 @@ pub(crate) enum Aims {
     Anywhere,
     /// To one of these topics.
     Topics(Vec<String>),
-}
-
-/// Shares of the classes and levels, in percent; the rest is reliable and awaits no answer.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Shares {
-    pub(crate) routed: u64,
-    pub(crate) processed: u64,
-    pub(crate) state: u64,
-    pub(crate) transient: u64,
-}
-
-impl Shares {
-    pub(crate) const ROUTED: Self = Self { routed: 100, processed: 0, state: 0, transient: 0 };
-    pub(crate) const PROCESSED: Self = Self { routed: 0, processed: 100, state: 0, transient: 0 };
-    pub(crate) const UNANSWERED: Self = Self { routed: 0, processed: 0, state: 0, transient: 0 };
 }
 
 /// What a peer is told while it runs, one line of JSON each. When its standard input ends, it ends.

@@ -5,14 +5,10 @@ use std::{rc::Rc, time::Duration};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use zonecast_trials::Shares;
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
-use crate::{
-    broker::Broker,
-    crew::Peer,
-    script::{ClientScript, Shares},
-    stage::Stage,
-};
+use crate::{broker::Broker, crew::Peer, script::ClientScript, stage::Stage};
 
 /// How long a broker may take to show a new certificate after it was told of it.
 const SHOWN_WITHIN: Duration = Duration::from_secs(3);

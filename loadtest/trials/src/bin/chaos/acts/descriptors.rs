@@ -4,14 +4,10 @@ use std::{rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use zonecast_trials::Shares;
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
-use crate::{
-    broker::Broker,
-    crew::Peer,
-    script::{ClientScript, Shares},
-    stage::Stage,
-};
+use crate::{broker::Broker, crew::Peer, script::ClientScript, stage::Stage};
 
 /// Files that the broker may have open; it needs some 30 itself.
 const DESCRIPTORS: &str = "64";

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, collections::BTreeSet, rc::Rc, time::Duration};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::sleep;
-use zonecast_trials::{Aim, Answer, Name, Run};
+use zonecast_trials::{Aim, Answer, Name, Run, Shares};
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     journal::{Entry, What},
     replay::Merged,
     report::quantile,
-    script::{ClientScript, PublisherScript, Shares},
+    script::{ClientScript, PublisherScript},
     stage::Stage,
 };
 

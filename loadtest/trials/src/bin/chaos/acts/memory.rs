@@ -4,13 +4,14 @@ use std::{rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::time::sleep;
+use zonecast_trials::Shares;
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
     broker::Broker,
     cgroup::MemoryGroup,
     crew::Peer,
-    script::{ClientScript, PublisherScript, Shares},
+    script::{ClientScript, PublisherScript},
     stage::Stage,
 };
 

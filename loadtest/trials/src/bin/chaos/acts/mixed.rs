@@ -4,11 +4,13 @@ mod troubles;
 
 use std::{rc::Rc, time::Duration};
 
+use zonecast_trials::Shares;
+
 use super::{HEALED_WITHIN, QUIET, begin, wind_up};
 use crate::{
     broker::Broker,
     crew::{self, Peer},
-    script::{Aims, ClientScript, FIELD, Order, PublisherScript, Shares},
+    script::{Aims, ClientScript, FIELD, Order, PublisherScript},
     stage::Stage,
 };
 

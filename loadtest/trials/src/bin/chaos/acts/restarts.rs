@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use serde_json::json;
 use tokio::time::sleep;
-use zonecast_trials::Run;
+use zonecast_trials::{Run, Shares};
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     journal::{Entry, What},
     replay::Merged,
     report::{millis, quantile},
-    script::{ClientScript, Order, Shares},
+    script::{ClientScript, Order},
     stage::Stage,
 };
 
@@ -46,9 +46,10 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
         stage.count("broker_kills");
         let killed = Stamp::now();
         broker.kill().await;
-        let ready = broker.start().await?;
+        let started = Stamp::now();
+        broker.start().await?;
         stage.count("broker_restarts");
-        restarts.push((killed, ready));
+        restarts.push((killed, started));
         if !crew::all_relinked(&peers, BACK_WITHIN).await {
             stage.breach("the writers are not back in time after a restart".to_owned());
         }
@@ -65,8 +66,8 @@ pub(crate) async fn play(stage: &Rc<Stage>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// For each restart and writer, the time from the new broker's listening to the loss of the connection. None where it was
-/// lost before, which is sooner than needed.
+/// For each restart and writer, the time from the start of the new broker's process, which takes its time to listen, to
+/// the loss of the connection.
 fn noticed(stage: &Stage, runs: &BTreeSet<Run>, restarts: &[(Stamp, Stamp)]) -> anyhow::Result<Vec<Duration>> {
     let mut losses = Vec::new();
     let mut merged = Merged::open(&stage.journals_of_act())?;
@@ -78,8 +79,8 @@ fn noticed(stage: &Stage, runs: &BTreeSet<Run>, restarts: &[(Stamp, Stamp)]) -> 
         }
     }
     let first_loss = |run: &Run, killed: Stamp| losses.iter().find(|(of, at)| of == run && *at > killed);
-    let of_restart = |(killed, ready): &(Stamp, Stamp)| {
-        runs.iter().filter_map(|run| first_loss(run, *killed)).map(|(_, at)| at.since(*ready)).collect::<Vec<_>>()
+    let of_restart = |(killed, started): &(Stamp, Stamp)| {
+        runs.iter().filter_map(|run| first_loss(run, *killed)).map(|(_, at)| at.since(*started)).collect::<Vec<_>>()
     };
     Ok(restarts.iter().flat_map(of_restart).collect())
 }

@@ -5,6 +5,7 @@ use std::{rc::Rc, time::Duration};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use zonecast_trials::Shares;
 
 use super::{QUIET_WHERE_CALM, begin, listener, publisher, wind_up};
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     crew::{self, Peer},
     field::LINKS,
     report::millis,
-    script::{ClientScript, Order, Shares},
+    script::{ClientScript, Order},
     stage::Stage,
 };
 

@@ -7,12 +7,12 @@ use tokio::{
     time::sleep,
 };
 use zonecast_client::{Circle, DeliveryClass, EventId, PendingReceipt, Publish, PublishError, code_label};
-use zonecast_trials::{Aim, Answer, Class, Level, Name};
+use zonecast_trials::{Aim, Answer, Class, Kind, Level, Name};
 
 use super::{Desk, life::Life};
 use crate::{
     journal::What,
-    script::{Aims, FIELD, PROBE, PublisherScript, Shares, WORLD},
+    script::{Aims, FIELD, PROBE, PublisherScript, WORLD},
 };
 
 /// The lane of the last question.
@@ -70,19 +70,13 @@ impl Draft {
             }
             Aims::Topics(topics) => Aim::Topic(topics[random.usize(..topics.len())].clone()),
         };
-        let Shares { routed, processed, state, transient } = script.shares;
-        let draw = random.u64(..100);
-        let (class, level) = if draw < routed {
-            (Class::Reliable, Level::Routed)
-        } else if draw < routed + processed {
-            (Class::Reliable, Level::Processed)
-        } else if draw < routed + processed + state {
+        let (class, level) = match script.shares.draw(random) {
+            Kind::Routed => (Class::Reliable, Level::Routed),
+            Kind::Processed => (Class::Reliable, Level::Processed),
             // A key belongs to a lane: lanes overtake each other, and which value is the latest would be anyone's guess.
-            (Class::State(format!("{}.{}", script.lane, random.u64(..3))), Level::Routed)
-        } else if draw < routed + processed + state + transient {
-            (Class::Transient, Level::None)
-        } else {
-            (Class::Reliable, Level::None)
+            Kind::State => (Class::State(format!("{}.{}", script.lane, random.u64(..3))), Level::Routed),
+            Kind::Transient => (Class::Transient, Level::None),
+            Kind::Unanswered => (Class::Reliable, Level::None),
         };
         let payload_bytes = random.usize(..=script.payload_bytes_max);
         Self { aim, class, level, payload_bytes, expires_in: script.expires_in }

@@ -64,7 +64,10 @@ impl Reader {
     async fn take(&mut self, event: &Event) {
         let desk = &self.life.desk;
         let heard: Heard = (event.source(), event.lane(), event.lane_seq());
-        desk.note(What::Delivered(self.ear, heard, event.is_resent()));
+        if event.is_late() && !event.is_resent() {
+            desk.note(What::LateUnannounced(self.ear, heard));
+        }
+        desk.note(What::Delivered(self.ear, heard, event.is_resent() || event.is_late()));
         desk.count(|standing| standing.delivered += 1);
         // Once nothing more is published everyone works as fast as they can.
         if !self.takes_up_to.is_zero() && desk.is_publishing() {
