@@ -1,4 +1,5 @@
 //! The own brokers, each with its own clients: exact, counted, and lossless where a session does not read.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{future::Future, time::Duration};
 

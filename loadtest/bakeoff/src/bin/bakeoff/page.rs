@@ -89,16 +89,14 @@ fn targets(results: &Results) -> String {
 fn of_cell(cell: &CellResults) -> String {
     let mut html = format!("<h2>{}</h2>\n<p>{}</p>\n<div class=plots>\n", escaped(&cell.name), escaped(&cell.words));
     let queues = if cell.paced { "" } else { "; queues are full" };
-    let plots: [(String, fn(&Row) -> Option<Summary>, fn(f64) -> String); 4] = [
-        ("Deliveries per second".to_owned(), |row| row.deliveries_s, grouped),
-        ("Broker CPU seconds per million deliveries".to_owned(), |row| row.broker_cpu_s_per_million, short),
-        (format!("Median latency, µs{queues}"), |row| row.p50_us, grouped),
-        (format!("99th percentile, µs{queues}"), |row| row.p99_us, grouped),
-    ];
-    for (caption, figure, number) in plots {
-        let _ =
-            write!(html, "<figure><figcaption>{caption}</figcaption>{}</figure>\n", plot(&cell.rows, figure, number));
-    }
+    let mut draw = |caption: &str, drawing: String| {
+        let _ = writeln!(html, "<figure><figcaption>{caption}</figcaption>{drawing}</figure>");
+    };
+    let rows = &cell.rows;
+    draw("Deliveries per second", plot(rows, |row| row.deliveries_s, grouped));
+    draw("Broker CPU seconds per million deliveries", plot(rows, |row| row.broker_cpu_s_per_million, short));
+    draw(&format!("Median latency, µs{queues}"), plot(rows, |row| row.p50_us, grouped));
+    draw(&format!("99th percentile, µs{queues}"), plot(rows, |row| row.p99_us, grouped));
     html.push_str("</div>\n");
     html.push_str(&remarks(cell));
     html

@@ -53,11 +53,6 @@ impl Peer {
         }
     }
 
-    /// Whether connections are encrypted by TLS.
-    pub(crate) fn has_tls(self) -> bool {
-        !matches!(self, Self::Zmq | Self::Nats | Self::Valkey | Self::Redis)
-    }
-
     /// How what is sent is protected.
     pub(crate) fn cipher(self) -> &'static str {
         match self {
