@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_report_is_due_after_so_many_copies_and_counts_those_that_came_meanwhile() {
-        let mut reports = Reports::new(4096);
+        // So many sessions that each reports after two copies.
+        let mut reports = Reports::new(u32::try_from(UNREPORTED_COPIES / 2).unwrap());
         reports.note(&payload(7));
         assert_eq!(reports.next(), None);
         reports.note(&payload(8));
