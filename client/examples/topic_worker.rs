@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The example `requester` gives them something to do.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::env;
 
@@ -31,7 +31,13 @@ async fn main() -> anyhow::Result<()> {
                 let text = String::from_utf8_lossy(&job.payload()).to_uppercase();
                 println!("{name}: {text}");
                 if job.reply_to().is_some() {
-                    client.reply(&job, &text).await?;
+                    // In a task of its own: a loop that reads must not wait for room to publish.
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = client.reply(&job, text).await {
+                            eprintln!("no reply: {error}");
+                        }
+                    });
                 }
             }
             other => println!("{other:?}"),

@@ -2,15 +2,12 @@
 
 use std::{fmt, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 use zonecast_protocol::{AckLevel, Limits};
 
 use crate::{
     config::ClientConfig,
-    connection::{Command, Driver},
+    connection::{Command, Driver, commands},
     error::{CloseError, ConnectError, LinkError, PublishError, RequestError, SubscribeError, ZoneError},
     event::{Event, EventId},
     handle::{Handle, Shared},
@@ -18,7 +15,7 @@ use crate::{
     publish::{Payload, Publish},
     publisher::{PendingReceipt, Receipt, Refusals, now_us},
     request,
-    state::ConnectionStates,
+    state::{ClosedReason, ConnectionState, ConnectionStates},
     sync::locked,
     topics::TopicSubscription,
     zones::ZoneSubscription,
@@ -28,8 +25,10 @@ use crate::{
 ///
 /// Behind it a task keeps one connection: it connects again when the connection breaks (with a random, growing wait, to
 /// the given brokers in turn), renews all subscriptions, and sends what has been queued. It ends when the last clone and
-/// the last subscription are dropped: while it is connected, after what is queued has been sent and the broker was told
-/// goodbye, if the runtime lives so long; [`close`](Self::close) waits for that.
+/// the last subscription (or [`ZoneControl`](crate::ZoneControl)) are dropped: while it is connected, after what is queued
+/// has been sent and the broker was told goodbye, if the runtime lives so long; [`close`](Self::close) waits for that. It
+/// also ends by itself where connecting again would be wrong ([`LinkError::is_fatal`]), as when a newer run of the client has
+/// taken its place: then subscriptions yield `None`, publishes fail, and [`states`](Self::states) says why.
 #[derive(Clone)]
 pub struct Client {
     handle: Arc<Handle>,
@@ -55,6 +54,10 @@ pub struct ClientStats {
     pub resumed: u64,
     /// Events among those received that had been received before, and were not handed on again.
     pub duplicates: u64,
+    /// Values of class state among the events received that came behind a later value of their key, and were not handed on.
+    pub outdated: u64,
+    /// Events of class transient that were never sent, because newer ones came while there was no connection.
+    pub dropped_unsent: u64,
 }
 
 impl Client {
@@ -69,7 +72,7 @@ impl Client {
         let settings = config.validate(now_us())?;
         let waited = settings.timing.connect_timeout;
         let shared = Arc::new(Shared::new(&settings));
-        let (commands, receiver) = mpsc::unbounded_channel();
+        let (commands, receiver) = commands();
         let (first, outcome) = oneshot::channel();
         let client = Self { handle: Arc::new(Handle::new(&settings, shared.clone(), commands)) };
         // Whoever stops waiting drops the only handle, which ends the driver.
@@ -119,13 +122,16 @@ impl Client {
             refused: counters.refused.load(Relaxed),
             resumed: counters.resumed.load(Relaxed),
             duplicates: counters.duplicates.load(Relaxed),
+            outdated: counters.outdated.load(Relaxed),
+            dropped_unsent: counters.dropped_unsent.load(Relaxed),
         }
     }
 
     /// Subscribes to everything that touches one of these zones, and returns when that is in force.
     ///
     /// A client has one zone subscription, whose zones can be changed. Without zones it still receives what other
-    /// clients hand over; a client to which zones are handed over should have one. Waits while there is no connection.
+    /// clients hand over; a client to which zones are handed over should have one. Waits while there is no connection, as
+    /// long as it takes: wrap it in a timeout where that matters. Who stops waiting gives the subscription up.
     ///
     /// # Errors
     /// The zones are not valid, the broker refuses them, the client has a zone subscription already, or it is closed.
@@ -138,7 +144,8 @@ impl Client {
 
     /// Subscribes to the topics that match a pattern (`users.*`, `users.>`), and returns when that is in force.
     ///
-    /// Events reach every subscription of the client that matches. Waits while there is no connection.
+    /// Events reach every subscription of the client that matches. Waits while there is no connection, as
+    /// [`subscribe_zones`](Self::subscribe_zones).
     ///
     /// # Errors
     /// The pattern is not valid or overlaps with one in a queue group, the broker refuses it, or the client is closed.
@@ -160,8 +167,10 @@ impl Client {
     ///
     /// Waits while the lane has no room: while the connection is away, or the broker or a receiver holds the lane back.
     /// Events of one lane that one task publishes go out in that order. An event of class reliable or state is kept until
-    /// the broker has routed it, and sent again after a lost connection; one of class transient that is on its way when
-    /// the connection breaks is lost. Should the broker refuse it, that shows at [`refusals`](Self::refusals).
+    /// the broker has routed it, and sent again after a lost connection, for as long as that takes: its age shows at
+    /// [`Event::published_at_us`]. One of class transient that is on its way when the connection breaks is lost, and while
+    /// there is none only the newest 64 KiB of each lane wait; what that drops is counted ([`ClientStats::dropped_unsent`]).
+    /// Should the broker refuse it, that shows at [`refusals`](Self::refusals).
     ///
     /// Do not wait for it in the loop that reads a subscription: two servers that answer each other's events there can
     /// come to wait for each other, and the broker ends both as too slow. Publish from another task, or use
@@ -184,7 +193,8 @@ impl Client {
     /// Publishes an event and waits until the broker has routed it to all whom it concerns.
     ///
     /// The event is kept and, after a lost connection, sent again until the broker has answered, for as long as that
-    /// takes. What is routed is lost if the broker's process dies before it has left it, or the receiver does.
+    /// takes. What is routed is lost if the broker's process dies before it has left it, or the receiver does. Who stops
+    /// waiting, by dropping the future, does not take the event back.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), and [`PublishError::Refused`] by the broker. Of class transient, which is not sent
@@ -228,13 +238,16 @@ impl Client {
         self.handle.publish_with_ack(&publish, AckLevel::Processed).await
     }
 
-    /// Refusals of publishes without acknowledgement, from now on. Also logged, and counted in [`ClientStats::refused`].
+    /// Refusals of publishes without acknowledgement, or whose receipt was dropped, from now on. Also logged, and counted in [`ClientStats::refused`].
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         Refusals::new(self.handle.shared.listen_to_refusals())
     }
 
     /// Asks whoever listens to a topic, and waits for the first reply.
+    ///
+    /// Who stops waiting, after `patience` or by dropping the future, takes the request back: it is not sent any more if it
+    /// was not sent, nor again after a lost connection.
     ///
     /// # Errors
     /// [`RequestError::NoResponder`] at once when nobody listens; no reply within `patience`; or the request could not
@@ -249,7 +262,8 @@ impl Client {
         request::request(&self.handle, publish, topic, patience).await
     }
 
-    /// Answers a request; returns when the answer is queued.
+    /// Answers a request; returns when the answer is queued. Not in the loop that reads the requests: see
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     /// The event asks for no reply, or as [`publish`](Self::publish).
@@ -264,20 +278,26 @@ impl Client {
 
     /// Ends the client in order: sends what is queued, waits for outstanding acknowledgements, says goodbye, and waits
     /// until the broker closes; at most for [`close_timeout`](ClientConfig::close_timeout). All clones and
-    /// subscriptions end with it. Without a connection it ends at once.
+    /// subscriptions end with it. Without a connection it ends at once. Changes of zones and topics that wait are given up.
     ///
     /// `Ok` means that everything was handed to the network. Only an acknowledgement says that the broker routed an
     /// event: a receiver that is too slow may hold the broker up for longer than the timeout lasts.
     ///
     /// # Errors
-    /// Publishes were left that could not be sent; also when the client had ended by itself.
+    /// Publishes were left that could not be sent; also when the client had ended by itself. [`CloseError::Aborted`] when
+    /// its task was stopped, with its runtime, before it could take leave.
     pub async fn close(&self) -> Result<(), CloseError> {
         let (done, closed) = oneshot::channel();
         // Either fails when the client has ended already.
         if self.handle.commands.send(Command::Close(done)).is_ok() {
             let _ = closed.await;
         }
-        match self.handle.shared.unsent.load(Relaxed) {
+        let publishes = self.handle.shared.unsent.load(Relaxed);
+        let state = self.states().current();
+        match publishes {
+            _ if matches!(state, ConnectionState::Closed { reason: ClosedReason::Aborted }) => {
+                Err(CloseError::Aborted { publishes })
+            }
             0 => Ok(()),
             publishes => Err(CloseError::Unsent { publishes }),
         }

@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
-use quinn::congestion::CubicConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use zonecast_protocol::ClientId;
 
 use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig};
+
+mod transport;
+
+pub use transport::TransportOptions;
 
 /// What a client needs to know before it can connect.
 ///
@@ -62,91 +65,32 @@ pub(crate) struct Timing {
     pub(crate) resend_hold_off: Duration,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct Queues {
-    pub(crate) deliveries: MailboxBounds,
-    pub(crate) lane_bytes_max: u32,
+/// Stands for ever: 30 years. Points in time that lie farther ahead need not exist.
+const DURATION_MAX: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// A time to wait, as long as can be waited.
+pub(crate) fn bounded(duration: Duration) -> Duration {
+    duration.min(DURATION_MAX)
 }
 
-/// What QUIC permits as the largest UDP payload (RFC 9000, section 18.2).
-const UDP_PAYLOAD_BYTES_MIN: u16 = 1_200;
-const UDP_PAYLOAD_BYTES_MAX: u16 = 65_527;
-
-/// Settings of the QUIC connection, with defaults for a data centre.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TransportOptions {
-    /// The round trip that is assumed until one was measured. Default: 50 ms.
-    pub initial_rtt: Duration,
-    /// After so much silence something is sent to keep the connection alive. Default: 3 s.
-    pub keep_alive: Duration,
-    /// After so much silence the connection is lost. Default: 10 s, as the broker has it.
-    pub idle_timeout: Duration,
-    /// Bytes that may be on their way to this client on one stream. Default: 4 MiB.
-    pub stream_receive_window_bytes: u32,
-    /// Bytes that may be on their way to this client in all. Default: 8 MiB.
-    pub receive_window_bytes: u32,
-    /// Bytes of datagrams (events of class transient) that wait to be read; then the oldest are dropped, and shown as a
-    /// gap. 0: the broker sends none. Default: 1 MiB.
-    pub datagram_receive_buffer_bytes: usize,
-    /// Bytes of publishes that may be sent without the broker having confirmed their arrival. Default: 8 MiB.
-    pub send_window_bytes: u64,
-    /// Bytes that are sent at once on a new connection, before congestion control knows better. Default: 14,720.
-    pub initial_window_bytes: u64,
-    /// The largest UDP payload: RFC 9000's `max_udp_payload_size`, and how far path MTU discovery goes. 1,200 to 65,527,
-    /// to which other values are clamped;
-    /// the broker's own bound (`quic.udp_payload_bytes_max`) counts too. Default: 1,452, which fits Ethernet; 8,952 suits
-    /// jumbo frames. What is received, on a given endpoint, is that endpoint's own affair.
-    pub udp_payload_bytes_max: u16,
-    /// Bytes that the system may hold of what has arrived, and of what is to be sent, so that bursts are not lost.
-    /// Default: 2 MiB, or what the system grants (on Linux `net.core.rmem_max`). Of no effect on a given endpoint.
-    pub socket_buffer_bytes: usize,
-}
-
-impl Default for TransportOptions {
-    fn default() -> Self {
+impl Timing {
+    fn bounded(self) -> Self {
         Self {
-            initial_rtt: Duration::from_millis(50),
-            keep_alive: Duration::from_secs(3),
-            idle_timeout: Duration::from_secs(10),
-            stream_receive_window_bytes: 4 << 20,
-            receive_window_bytes: 8 << 20,
-            datagram_receive_buffer_bytes: 1 << 20,
-            send_window_bytes: 8 << 20,
-            initial_window_bytes: 14_720,
-            udp_payload_bytes_max: 1_452,
-            socket_buffer_bytes: 2 << 20,
+            connect_timeout: bounded(self.connect_timeout),
+            attempt_timeout: bounded(self.attempt_timeout),
+            close_timeout: bounded(self.close_timeout),
+            publish_timeout: self.publish_timeout.map(bounded),
+            backoff_base: bounded(self.backoff_base),
+            backoff_cap: bounded(self.backoff_cap),
+            resend_hold_off: bounded(self.resend_hold_off),
         }
     }
 }
 
-impl TransportOptions {
-    fn udp_payload_bytes(&self) -> u16 {
-        self.udp_payload_bytes_max.clamp(UDP_PAYLOAD_BYTES_MIN, UDP_PAYLOAD_BYTES_MAX)
-    }
-
-    fn quinn(&self) -> quinn::TransportConfig {
-        let mut cubic = CubicConfig::default();
-        cubic.initial_window(self.initial_window_bytes);
-        let idle_ms = u32::try_from(self.idle_timeout.as_millis()).unwrap_or(u32::MAX);
-        let mut discovery = quinn::MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.udp_payload_bytes());
-        let mut config = quinn::TransportConfig::default();
-        config
-            .mtu_discovery_config(Some(discovery))
-            .initial_rtt(self.initial_rtt)
-            .keep_alive_interval(Some(self.keep_alive))
-            .max_idle_timeout(Some(quinn::VarInt::from_u32(idle_ms).into()))
-            .stream_receive_window(self.stream_receive_window_bytes.into())
-            .receive_window(self.receive_window_bytes.into())
-            .send_window(self.send_window_bytes)
-            .congestion_controller_factory(Arc::new(cubic))
-            // The broker opens one stream, for deliveries, and no other.
-            .max_concurrent_uni_streams(1_u32.into())
-            .max_concurrent_bidi_streams(0_u32.into())
-            .datagram_receive_buffer_size(Some(self.datagram_receive_buffer_bytes).filter(|bytes| *bytes > 0));
-        config
-    }
+#[derive(Debug, Clone)]
+pub(crate) struct Queues {
+    pub(crate) deliveries: MailboxBounds,
+    pub(crate) lane_bytes_max: u32,
 }
 
 impl ClientConfig {
@@ -179,8 +123,11 @@ impl ClientConfig {
         }
     }
 
-    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn, and
-    /// after a lost connection the one that was connected first.
+    /// A broker, as `host:port` (an IPv6 address in brackets). Call it once for each broker; they are tried in turn. After a
+    /// lost connection the same one is tried once more, for it may have kept the session, and then the others.
+    ///
+    /// Brokers of a list that are no cluster are **separate worlds**: clients at different ones hear nothing of each other,
+    /// and nobody goes back by itself once the first is up again. Name only brokers among which it does not matter.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.addresses.push(address.into());
         self
@@ -208,13 +155,16 @@ impl ClientConfig {
     /// [`Client::connect`](crate::Client::connect) in microseconds since 1970.
     ///
     /// Give each run another, greater number: events are recognised by it, so those of a second run under the same
-    /// number would be taken for duplicates of the first one's.
+    /// number would be taken for duplicates of the first one's. When the clock was set back since the run before, the
+    /// default is refused as stale ([`ErrorCode::StaleIncarnation`](crate::ErrorCode::StaleIncarnation)) until the broker
+    /// has let that run's session go.
     pub fn incarnation(mut self, incarnation: u64) -> Self {
         self.incarnation = Some(incarnation);
         self
     }
 
-    /// Seed of the random waits between attempts, for runs that must repeat exactly. Default: random.
+    /// Seed of the random waits between attempts, and of the topics on which replies are awaited, for runs that must repeat
+    /// exactly. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -260,7 +210,8 @@ impl ClientConfig {
         self
     }
 
-    /// The waits between rounds of attempts: uniformly random from 0 to `min(cap, base * 2^n)`. Default: 50 ms and 5 s.
+    /// The waits between rounds of attempts: uniformly random from 0 to `min(cap, base * 2^n)`, both more than 0.
+    /// Default: 50 ms and 5 s.
     pub fn backoff(mut self, base: Duration, cap: Duration) -> Self {
         self.timing.backoff_base = base;
         self.timing.backoff_cap = cap;
@@ -310,6 +261,12 @@ impl ClientConfig {
         if brokers.is_empty() {
             return Err(ConnectError::NoAddress);
         }
+        self.transport.check()?;
+        if self.timing.backoff_base.is_zero() || self.timing.backoff_cap.is_zero() {
+            return Err(ConnectError::BadOption {
+                what: "backoff of 0 tries without a pause; give more than 0 for both",
+            });
+        }
         let crypto = self.tls.ok_or(ConnectError::NoTls)?.crypto().map_err(ConnectError::Tls)?;
         let mut quic = quinn::ClientConfig::new(crypto);
         quic.transport_config(Arc::new(self.transport.quinn()));
@@ -325,7 +282,7 @@ impl ClientConfig {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
             endpoint,
             quic,
-            timing: self.timing,
+            timing: self.timing.bounded(),
             queues: self.queues,
             resume_window: self.resume_window,
         })

@@ -26,6 +26,12 @@ pub enum ConnectError {
     /// It was not said whom to trust.
     #[error("no TLS configuration is given; give ClientConfig::tls the CA that signed the broker's certificate")]
     NoTls,
+    /// An option makes no sense.
+    #[error("{what}")]
+    BadOption {
+        /// Which one, and what it may be.
+        what: &'static str,
+    },
     /// Certificates or key are not usable.
     #[error(transparent)]
     Tls(TlsError),
@@ -54,6 +60,7 @@ impl ConnectError {
             Self::NoAddress => "no_address",
             Self::BadAddress { .. } => "bad_address",
             Self::NoTls => "no_tls",
+            Self::BadOption { .. } => "bad_option",
             Self::Tls(error) => error.kind(),
             Self::Socket(_) => "socket",
             Self::Unreachable { .. } => "unreachable",
@@ -111,9 +118,6 @@ pub enum LinkError {
         /// What is wrong.
         what: &'static str,
     },
-    /// After a reconnect the broker refused zones or topics that an earlier connection had.
-    #[error("the broker refuses to renew the subscriptions: {0}; check the client's rights and the broker's limits")]
-    RenewalRefused(Refusal),
 }
 
 fn code_name(code: u32) -> String {
@@ -136,7 +140,6 @@ impl LinkError {
             Self::Lost(_) => "lost",
             Self::Framing(error) => error.label(),
             Self::Violation { .. } => "violation",
-            Self::RenewalRefused(_) => "renewal_refused",
         }
     }
 
@@ -144,6 +147,11 @@ impl LinkError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::Ended { code: 1..=4 | 6 | 7 | 20 | 21 | 25, .. })
+    }
+
+    /// Whether the broker made nothing of the Hello.
+    pub(crate) fn is_invalid_hello(&self) -> bool {
+        matches!(self, Self::Ended { code: 6, .. })
     }
 
     /// Whether a second attempt at the same broker would fail alike: a reason not to let a first connect wait.
@@ -372,6 +380,15 @@ pub enum CloseError {
     #[error("{publishes} queued publishes were never sent; wait for their acknowledgements before closing")]
     Unsent {
         /// How many.
+        publishes: usize,
+    },
+    /// As [`ClosedReason::Aborted`](crate::ClosedReason::Aborted): what was on its way may not have arrived.
+    #[error(
+        "the client's task was stopped, with its runtime or by a panic, before it took leave; {publishes} queued \
+         publishes were never sent; close before the runtime ends"
+    )]
+    Aborted {
+        /// How many publishes were certainly never sent.
         publishes: usize,
     },
 }

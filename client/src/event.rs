@@ -187,7 +187,8 @@ impl Event {
         }
     }
 
-    /// What happened, in the publisher's words; empty when not stated.
+    /// What happened, in the publisher's words; empty when not stated. Like all texts it is looked at anew each time: in a hot
+    /// loop, ask once.
     #[must_use]
     pub fn kind(&self) -> &str {
         self.text(self.kind)
@@ -254,7 +255,8 @@ impl Event {
     }
 
     /// Whether it may have been sent before, by its publisher or to this client, on a connection that was lost. It is
-    /// handed on only if it had not arrived; but it may come behind later events of its lane.
+    /// handed on only if it had not arrived; but it may come behind later events of its lane: where order matters, see
+    /// [`is_late`](Self::is_late), or compare [`lane_seq`](Self::lane_seq).
     #[must_use]
     pub fn is_resent(&self) -> bool {
         self.resent

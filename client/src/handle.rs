@@ -9,12 +9,12 @@ use std::{
     },
 };
 
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, mpsc, oneshot, watch};
-use zonecast_protocol::{ClientId, Limits, source_of};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, oneshot, watch};
+use zonecast_protocol::{ClientId, Limits, Refusal, source_of};
 
 use crate::{
     config::{Queues, Settings},
-    connection::{Command, Token},
+    connection::{Command, CommandSender, Token},
     error::{LinkError, PublishError},
     event::Event,
     intake::Intake,
@@ -64,6 +64,13 @@ impl Lane {
         self.free(freed)
     }
 
+    /// There is no connection. How many publishes were dropped that had not been sent.
+    pub(crate) fn connection_lost(&self) -> u64 {
+        let dropped = locked(&self.queue).connection_lost();
+        self.room.add_permits(dropped.room as usize);
+        dropped.frames
+    }
+
     /// Nobody wants a publish to be sent any longer.
     pub(crate) fn give_up(&self, lane_seq: u64) {
         let freed = locked(&self.queue).give_up(lane_seq);
@@ -78,10 +85,11 @@ impl fmt::Debug for Lane {
 }
 
 /// Requests whose reply is awaited.
-#[derive(Default)]
 pub(crate) struct Inbox {
     pub(crate) awaited: Mutex<BTreeMap<u64, oneshot::Sender<Event>>>,
-    pub(crate) last_number: AtomicU64,
+    numbers: Mutex<fastrand::Rng>,
+    /// The broker has refused to renew the subscription of the topics for replies.
+    pub(crate) refused: AtomicBool,
 }
 
 #[derive(Default)]
@@ -94,6 +102,8 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) duplicates: AtomicU64,
+    pub(crate) outdated: AtomicU64,
+    pub(crate) dropped_unsent: AtomicU64,
 }
 
 pub(crate) struct Shared {
@@ -126,7 +136,7 @@ impl Shared {
             lanes: (0..LANES).map(|_| OnceLock::new()).collect(),
             routes: Routes::default(),
             intake: Arc::new(Intake::new()),
-            inbox: Inbox::default(),
+            inbox: Inbox::new(settings.seed),
             states: watch::Sender::new(ConnectionState::Connecting { attempt: 1 }),
             refusals: Mutex::new(Some(broadcast::Sender::new(REFUSALS_MAX))),
             counters: Counters::default(),
@@ -167,7 +177,28 @@ impl Shared {
         self.lanes.iter().filter_map(OnceLock::get)
     }
 
-    pub(crate) fn on_refused(&self, refused: RefusedPublish) {
+    /// There is no connection for a lane.
+    pub(crate) fn unconnected(&self, lane: &Lane) {
+        self.counters.dropped_unsent.fetch_add(lane.connection_lost(), Relaxed);
+    }
+
+    /// A publish is refused: tells who waits for its answer, or else whoever listens to refusals.
+    pub(crate) fn refuse(&self, lane: u32, lane_seq: u64, token: Option<AckToken>, refusal: Refusal) {
+        let count = Self::count(&self.counters.refused);
+        if let Some(token) = token {
+            // Fails when its receipt was dropped: then nobody is told by it.
+            if token.send(Err(PublishError::from_refusal(refusal.clone()))).is_ok() {
+                return;
+            }
+        }
+        // One line for each doubling: refusals can come as fast as publishes.
+        if count.is_power_of_two() {
+            tracing::warn!(lane, lane_seq, %refusal, count, "a publish was refused");
+        }
+        self.on_refused(RefusedPublish::new(lane, lane_seq, refusal));
+    }
+
+    fn on_refused(&self, refused: RefusedPublish) {
         if let Some(listeners) = &*locked(&self.refusals) {
             // Fails when nobody listens.
             let _ = listeners.send(refused);
@@ -195,7 +226,7 @@ impl Shared {
 /// What every handle holds a part of. When the last part goes, the driver takes its leave.
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) commands: mpsc::UnboundedSender<Command>,
+    pub(crate) commands: CommandSender,
     /// Bounds the commands that wait: all but those that a drop sends, of which there is one per subscription.
     operations: Arc<Semaphore>,
     pub(crate) publish_timeout: Option<std::time::Duration>,
@@ -221,7 +252,7 @@ pub(crate) enum OperateError {
 }
 
 impl Handle {
-    pub(crate) fn new(settings: &Settings, shared: Arc<Shared>, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub(crate) fn new(settings: &Settings, shared: Arc<Shared>, commands: CommandSender) -> Self {
         Self {
             shared,
             commands,
@@ -270,6 +301,17 @@ impl Handle {
 }
 
 impl Inbox {
+    fn new(seed: u64) -> Self {
+        let numbers = Mutex::new(fastrand::Rng::with_seed(seed));
+        Self { awaited: Mutex::default(), numbers, refused: AtomicBool::new(false) }
+    }
+
+    /// The number of the next request: any, for who knows the client's source, or one of its requests, should not know at
+    /// once where its next reply is awaited.
+    pub(crate) fn next_number(&self) -> u64 {
+        locked(&self.numbers).u64(..)
+    }
+
     /// Hands a reply to the request that awaits it.
     pub(crate) fn take(&self, number: u64) -> Option<oneshot::Sender<Event>> {
         locked(&self.awaited).remove(&number)

@@ -1,6 +1,6 @@
 //! What a subscription yields beside events.
 
-use zonecast_protocol::{GeometryError, Zone, wire};
+use zonecast_protocol::{GeometryError, Refusal, Zone, wire};
 
 use crate::{event::Event, feed::Item, mailbox::Weigh};
 
@@ -126,6 +126,14 @@ pub enum ZoneItem {
     /// A connection that is made again in time, to the same broker, shows nothing: everything goes on behind the last
     /// item.
     Interrupted,
+    /// On a new session the broker refuses these zones, which the subscription held before: it has other limits than the
+    /// broker before, or the client has lost a right. They are not held any more; the others are.
+    Refused {
+        /// The zones, which may be asked for again.
+        zones: Vec<ZoneSpec>,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 impl ZoneItem {
@@ -159,6 +167,12 @@ pub enum TopicItem {
     },
     /// As [`ZoneItem::Interrupted`].
     Interrupted,
+    /// On a new session the broker refuses this subscription, which it or another broker had granted before. No event
+    /// comes any more; drop it, and subscribe again if that may help.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 impl TopicItem {

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes, BytesMut};
 
 mod retained;
+mod unconnected;
 
 use retained::{Frame, Retained};
+pub(crate) use unconnected::Dropped;
+use unconnected::{UNCONNECTED_BYTES_MAX, Unconnected};
 
 /// Most numbers by which a frame that is sent may lie beyond the first unanswered one of its lane.
 ///
@@ -38,8 +41,10 @@ pub(crate) enum Keep {
 pub(crate) struct LaneQueue<T> {
     /// Frames that no chunk was made of yet.
     waiting: BytesMut,
-    /// One mark for each frame of `waiting`; their numbers follow each other.
+    /// One mark for each frame of `waiting`; their numbers rise.
     marks: VecDeque<Mark<T>>,
+    /// Bytes of those of `waiting` that nobody wants any more: never more than half.
+    given_up_bytes: usize,
     /// Frames that were in a chunk, on this connection or an earlier one, and have no answer.
     retained: Retained<T>,
     /// The unwritten rest of the current chunk.
@@ -52,6 +57,10 @@ pub(crate) struct LaneQueue<T> {
     last_seq: u64,
     /// As `UNANSWERED_SPAN_MAX`; less in tests.
     span_max: u64,
+    /// As `UNCONNECTED_BYTES_MAX`; less in tests.
+    unconnected_bytes_max: usize,
+    /// While there is no connection, the frames that nobody answers.
+    unconnected: Option<Unconnected>,
     /// Frames that may have been sent before wait until receivers are back.
     held: bool,
     paused: bool,
@@ -69,6 +78,15 @@ struct Mark<T> {
     token: Option<T>,
     /// Nobody wants it to be sent any more.
     given_up: bool,
+}
+
+/// A frame that was queued.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) lane_seq: u64,
+    /// Whether the writer must be woken.
+    pub(crate) wake: bool,
+    pub(crate) dropped: Dropped,
 }
 
 /// What the writer does next.
@@ -96,6 +114,15 @@ pub(crate) struct Freed<T> {
     pub(crate) wake: bool,
 }
 
+/// A frame that a new connection's limits forbid.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forbidden<T> {
+    pub(crate) seq: u64,
+    /// Who waits for the answer.
+    pub(crate) token: Option<T>,
+    pub(crate) room: u32,
+}
+
 /// What a new connection finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reconnected<T> {
@@ -112,12 +139,15 @@ impl<T> LaneQueue<T> {
         Self {
             waiting: BytesMut::new(),
             marks: VecDeque::new(),
+            given_up_bytes: 0,
             retained: Retained::new(flag_resent),
             chunk: Bytes::new(),
             in_chunk: VecDeque::new(),
             first_written_bytes: 0,
             last_seq: 0,
             span_max: UNANSWERED_SPAN_MAX,
+            unconnected_bytes_max: UNCONNECTED_BYTES_MAX,
+            unconnected: None,
             held: false,
             paused: false,
             finishing: false,
@@ -128,14 +158,14 @@ impl<T> LaneQueue<T> {
 
     /// Queues the frame that `encode` appends for the number it is given.
     ///
-    /// Returns the number, and whether the writer must be woken.
+    /// While there is no connection, frames that nobody answers take the place of older ones.
     pub(crate) fn push(
         &mut self,
         room: u32,
         keep: Keep,
         token: Option<T>,
         encode: impl FnOnce(u64, &mut BytesMut),
-    ) -> Result<(u64, bool), LaneEnded> {
+    ) -> Result<Queued, LaneEnded> {
         if self.ended || self.finishing {
             return Err(LaneEnded);
         }
@@ -144,13 +174,17 @@ impl<T> LaneQueue<T> {
         encode(seq, &mut self.waiting);
         let frame_bytes = self.waiting.len() - before;
         self.marks.push_back(Mark { seq, frame_bytes, room, keep, token, given_up: false });
-        Ok((seq, std::mem::take(&mut self.writer_idle)))
+        if let Some(unconnected) = &mut self.unconnected
+            && keep == Keep::Written
+        {
+            unconnected.push(seq, frame_bytes);
+        }
+        Ok(Queued { lane_seq: seq, wake: std::mem::take(&mut self.writer_idle), dropped: self.drop_oldest() })
     }
 
     /// Whole frames, as many as fit in `chunk_bytes_max`, at least one: first those that are sent again.
     pub(crate) fn next_chunk(&mut self, chunk_bytes_max: usize) -> Next {
         if self.chunk.is_empty() {
-            self.skip_given_up();
             let done = self.marks.is_empty() && self.retained.all_sent();
             if self.finishing && (done || self.paused) {
                 return Next::Finish;
@@ -169,12 +203,26 @@ impl<T> LaneQueue<T> {
         Next::Chunk(self.chunk.clone())
     }
 
-    fn skip_given_up(&mut self) {
-        while self.marks.front().is_some_and(|mark| mark.given_up)
-            && let Some(mark) = self.marks.pop_front()
-        {
+    /// Forgets the frames that were given up: those in front at once, the others when they are more than half of all.
+    fn forget_given_up(&mut self) {
+        while let Some(mark) = self.marks.pop_front_if(|mark| mark.given_up) {
             self.waiting.advance(mark.frame_bytes);
+            self.given_up_bytes -= mark.frame_bytes;
         }
+        if self.given_up_bytes * 2 <= self.waiting.len() {
+            return;
+        }
+        let mut wanted = BytesMut::with_capacity(self.waiting.len() - self.given_up_bytes);
+        let mut rest = &self.waiting[..];
+        self.marks.retain(|mark| {
+            let (frame, behind) = rest.split_at(mark.frame_bytes);
+            rest = behind;
+            if !mark.given_up {
+                wanted.extend_from_slice(frame);
+            }
+            !mark.given_up
+        });
+        (self.waiting, self.given_up_bytes) = (wanted, 0);
     }
 
     fn cut_chunk(&mut self, chunk_bytes_max: usize) -> Bytes {
@@ -211,6 +259,7 @@ impl<T> LaneQueue<T> {
             }
             start = end;
         }
+        self.forget_given_up();
         chunk
     }
 
@@ -240,20 +289,28 @@ impl<T> LaneQueue<T> {
         if let Some(freed) = self.answered(lane_seq) {
             return Some(freed);
         }
-        let first = self.marks.front()?.seq;
-        let place = usize::try_from(lane_seq.checked_sub(first)?).ok()?;
+        let place = self.marks.binary_search_by_key(&lane_seq, |mark| mark.seq).ok()?;
         let mark = self.marks.get_mut(place).filter(|mark| !mark.given_up)?;
         mark.given_up = true;
-        Some(Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false })
+        let freed = Freed { token: mark.token.take(), room: std::mem::take(&mut mark.room), wake: false };
+        self.given_up_bytes += mark.frame_bytes;
+        if let Some(unconnected) = &mut self.unconnected {
+            unconnected.forget(lane_seq);
+        }
+        self.forget_given_up();
+        Some(freed)
     }
 
-    /// The connection is gone, and with it what nobody answers and was on its way. Returns the room that this gives back.
-    pub(crate) fn connection_lost(&mut self) -> u32 {
+    /// The connection is gone, and with it what nobody answers and was on its way. Of what waits and nobody answers, only
+    /// the newest stays.
+    pub(crate) fn connection_lost(&mut self) -> Dropped {
         self.chunk = Bytes::new();
         self.first_written_bytes = 0;
         self.writer_idle = false;
         self.retained.rewind(0);
-        self.in_chunk.drain(..).map(|(_, room)| room).sum()
+        let room = self.in_chunk.drain(..).map(|(_, room)| room).sum::<u32>();
+        let dropped = self.disconnect();
+        Dropped { room: dropped.room + room, ..dropped }
     }
 
     /// The number of the first frame that was sent and has no answer.
@@ -264,7 +321,7 @@ impl<T> LaneQueue<T> {
     /// There is a new connection. `taken` is the last number that the broker has of this lane, when its session goes on:
     /// what lies beyond is sent again at once. Otherwise everything unanswered is, when the lane is released.
     pub(crate) fn reconnected(&mut self, taken: Option<u64>) -> Reconnected<T> {
-        self.held = false;
+        (self.held, self.unconnected) = (false, None);
         let (mut in_doubt, mut room) = (Vec::new(), 0);
         if let Some(taken) = taken {
             self.retained.rewind(taken);
@@ -276,6 +333,16 @@ impl<T> LaneQueue<T> {
             self.held = self.retained.first_seq().is_some();
         }
         Reconnected { in_doubt, room, held: self.held }
+    }
+
+    /// Gives up what a new connection's limits forbid, before anything is sent on it: frames behind the last number that
+    /// the broker has of this lane, of more than so many bytes.
+    pub(crate) fn forbid(&mut self, taken: u64, frame_bytes_max: usize) -> Vec<Forbidden<T>> {
+        let retained = self.retained.longer_than(taken, frame_bytes_max);
+        let waiting = self.marks.iter().filter(|mark| !mark.given_up && mark.frame_bytes > frame_bytes_max);
+        let seqs = retained.chain(waiting.map(|mark| mark.seq)).collect::<Vec<_>>();
+        let give_up = |seq| self.give_up(seq).map(|Freed { token, room, .. }| Forbidden { seq, token, room });
+        seqs.into_iter().filter_map(give_up).collect()
     }
 
     /// What may have been sent before may be sent now. Returns whether the writer must be woken.
@@ -304,7 +371,7 @@ impl<T> LaneQueue<T> {
         let unsent = waiting + self.in_chunk.len() + self.retained.unsent();
         let retained = self.retained.drain().filter_map(|frame| frame.token);
         let tokens = retained.chain(self.marks.drain(..).filter_map(|mark| mark.token)).collect();
-        self.waiting = BytesMut::new();
+        (self.waiting, self.given_up_bytes) = (BytesMut::new(), 0);
         self.chunk = Bytes::new();
         self.in_chunk.clear();
         (tokens, unsent)

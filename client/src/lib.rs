@@ -43,7 +43,7 @@
 //! | published by | as | what the answer says, and what can be lost |
 //! |---|---|---|
 //! | [`Client::publish`] | class transient | No answer. At most once; what is dropped on the way to a receiver is shown to it as a gap. |
-//! | [`Client::publish`] | class state | The latest value of a key reaches every receiver; older ones may be left out. |
+//! | [`Client::publish`] | class state | The latest value of a key reaches every receiver; older ones may be left out, and none comes behind a newer one. |
 //! | [`Client::publish`], [`Client::publish_acked`] | class reliable | In order on each lane, to everyone whom it concerns, also over lost connections. The receipt says that it is routed, and to how many. What is routed is in the broker's memory only, and is lost if its process dies. |
 //! | [`Client::publish_processed`] | class reliable | The receipt says that everyone whom it concerns has processed it; it is never wrong, whichever process dies. Otherwise an error says what is known. |
 //!
@@ -55,7 +55,9 @@
 //! **Nothing is handed on twice.** Of every lane of every publisher, the latest 16,384 numbers are told apart exactly,
 //! for at least the 8,192 lanes heard last. What comes again is dropped and counted ([`ClientStats::duplicates`]). An
 //! event that was sent again and had not arrived may come behind later ones of its lane; then [`Event::is_late`] is
-//! true.
+//! true. Of class state, a value that comes behind a newer one of the same publisher, lane and key is dropped and counted
+//! ([`ClientStats::outdated`]): the last value that a subscription yields is the newest that arrived. This is known of the
+//! 65,536 keys heard last.
 //!
 //! **When is an event processed?** When the application asks the same subscription for its next item, or when it says
 //! so ([`Event::done`]). With [`ZoneSubscription::explicit`] only the latter counts, which suits applications that work
@@ -87,6 +89,7 @@ mod handle;
 mod intake;
 mod item;
 mod lanes;
+mod latest;
 mod mailbox;
 mod publish;
 mod publisher;

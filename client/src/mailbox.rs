@@ -28,13 +28,16 @@ pub(crate) struct MailboxBounds {
     pub(crate) bytes_max: usize,
 }
 
-/// How far beyond `items_max` notices may go that the sender cannot wait for.
-const NOTICES_BEYOND_MAX: usize = 256;
+/// How far beyond `items_max` notices may go before their sender must wait. Far, because it also brings the answers to what
+/// a reader asks for, who reads nothing meanwhile.
+const NOTICES_BEYOND_MAX: usize = 16_384;
 
 pub(crate) struct Mailbox<T> {
     state: Mutex<State<T>>,
     /// Tells the pusher that the queue was emptied or the receiver has gone.
     emptied: Notify,
+    /// Tells the sender of notices the same.
+    relieved: Notify,
     bounds: MailboxBounds,
 }
 
@@ -51,7 +54,7 @@ struct State<T> {
 impl<T: Weigh> Mailbox<T> {
     pub(crate) fn new(bounds: MailboxBounds) -> Self {
         let state = State { items: VecDeque::new(), bytes: 0, receiver: None, ended: false, abandoned: false };
-        Self { state: Mutex::new(state), emptied: Notify::new(), bounds }
+        Self { state: Mutex::new(state), emptied: Notify::new(), relieved: Notify::new(), bounds }
     }
 
     /// Moves all of `batch` into the queue, waiting for room as often as needed. Drops it when nobody will read.
@@ -87,14 +90,12 @@ impl<T: Weigh> Mailbox<T> {
         batch.is_empty()
     }
 
-    /// Puts a notice in at once. False when so many wait already that it was dropped.
-    pub(crate) fn push_notice(&self, item: T) -> bool {
+    /// Puts a notice in at once. None is lost: who sends many waits for [`room_for_notices`](Self::room_for_notices) now and
+    /// then.
+    pub(crate) fn push_notice(&self, item: T) {
         let mut state = locked(&self.state);
         if state.abandoned || state.ended {
-            return true;
-        }
-        if state.items.len() >= self.bounds.items_max.saturating_add(NOTICES_BEYOND_MAX) {
-            return false;
+            return;
         }
         state.bytes += item.weight_bytes();
         state.items.push_back(item);
@@ -103,7 +104,18 @@ impl<T: Weigh> Mailbox<T> {
         if let Some(receiver) = receiver {
             receiver.wake();
         }
-        true
+    }
+
+    /// Waits until not too many notices wait. For one sender at a time.
+    pub(crate) async fn room_for_notices(&self) {
+        while locked(&self.state).items.len() >= self.bounds.items_max.saturating_add(NOTICES_BEYOND_MAX) {
+            self.relieved.notified().await;
+        }
+    }
+
+    fn tell_pushers(&self) {
+        self.emptied.notify_one();
+        self.relieved.notify_one();
     }
 
     /// No more will come; the receiver reads what is there and then the end.
@@ -115,7 +127,7 @@ impl<T: Weigh> Mailbox<T> {
         if let Some(receiver) = receiver {
             receiver.wake();
         }
-        self.emptied.notify_one();
+        self.tell_pushers();
     }
 
     /// Nobody will read any more: empties the queue and lets the pusher go on.
@@ -125,7 +137,7 @@ impl<T: Weigh> Mailbox<T> {
         let items = mem::take(&mut state.items);
         drop(state);
         drop(items);
-        self.emptied.notify_one();
+        self.tell_pushers();
     }
 
     /// The next item, from `taken` or, when that is empty, from the queue.
@@ -150,7 +162,7 @@ impl<T: Weigh> Mailbox<T> {
         mem::swap(&mut state.items, taken);
         state.bytes = 0;
         drop(state);
-        self.emptied.notify_one();
+        self.tell_pushers();
         progress.made_progress();
         Poll::Ready(taken.pop_front())
     }
@@ -210,12 +222,25 @@ mod tests {
         pusher.await.unwrap();
     }
 
-    #[test]
-    fn notices_pass_a_full_queue_up_to_a_bound() {
+    #[tokio::test]
+    async fn notices_pass_a_full_queue_and_their_sender_waits_beyond_a_bound() {
         let mailbox = mailbox(1, 1);
-        for n in 0..257 {
-            assert!(mailbox.push_notice(n));
+        for n in 0..=16_384 {
+            mailbox.room_for_notices().await;
+            mailbox.push_notice(n);
         }
-        assert!(!mailbox.push_notice(257));
+        // One too many is not lost either.
+        mailbox.push_notice(16_385);
+        let waiting = tokio::spawn({
+            let mailbox = mailbox.clone();
+            async move { mailbox.room_for_notices().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let mut taken = VecDeque::new();
+        for n in 0..=16_385 {
+            assert_eq!(next(&mailbox, &mut taken).await, Some(n));
+        }
+        waiting.await.unwrap();
     }
 }

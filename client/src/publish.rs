@@ -10,7 +10,7 @@ use zonecast_protocol::{
     wire::ErrorCode,
 };
 
-pub(crate) use encode::{Stamp, flag_resent};
+pub(crate) use encode::{FLAG_BYTES_MAX, Stamp, flag_resent};
 
 /// Most bytes of `Event.traceparent`, as the protocol states it.
 const TRACEPARENT_BYTES_MAX: usize = 64;
@@ -291,13 +291,25 @@ impl<'a> Publish<'a> {
             traceparent: &self.traceparent,
             payload: self.payload.as_slice(),
         };
-        view.check_limits(limits)
+        view.check_limits(limits)?;
+        // Measured only when it may matter.
+        let frame_bytes_max = limits.frame_bytes_max as usize;
+        if self.frame_bytes_max() > frame_bytes_max && self.frame_bytes(ack) > frame_bytes_max {
+            return Err(too_long(limits.frame_bytes_max));
+        }
+        Ok(())
     }
 
     /// Whether the time of publishing is wanted.
     pub(crate) fn wants_time(&self) -> bool {
         self.published_at_us.is_none()
     }
+}
+
+/// The refusal of an event that makes too long a frame.
+pub(crate) fn too_long(frame_bytes_max: u32) -> Refusal {
+    let message = format!("the event makes a frame of more than {frame_bytes_max} bytes (frame_bytes_max)");
+    Refusal::new(ErrorCode::PayloadTooLarge, message)
 }
 
 #[cfg(test)]

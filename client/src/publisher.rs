@@ -4,7 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -20,7 +20,7 @@ use crate::{
     error::PublishError,
     event::EventId,
     handle::{AckToken, Handle, Lane},
-    lanes::Keep,
+    lanes::{Keep, Queued},
     publish::{Publish, Stamp},
     sync::locked,
 };
@@ -39,7 +39,7 @@ pub struct Receipt {
 /// A receipt that is still under way: await it, at once or later.
 ///
 /// Many can be awaited at once; the order in which they are awaited does not matter. Dropping one does not take the
-/// publish back.
+/// publish back; should it be refused, that shows at [`Client::refusals`](crate::Client::refusals).
 #[derive(Debug)]
 #[must_use = "await it to learn what became of the publish, or use Client::publish"]
 pub struct PendingReceipt {
@@ -60,6 +60,18 @@ impl PendingReceipt {
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
+    }
+}
+
+/// Takes a publish back when dropped: it is not sent, or not again, unless its answer has come.
+pub(crate) struct TakenBack<'a> {
+    lane: &'a Lane,
+    lane_seq: u64,
+}
+
+impl Drop for TakenBack<'_> {
+    fn drop(&mut self) {
+        self.lane.give_up(self.lane_seq);
     }
 }
 
@@ -134,6 +146,11 @@ pub(crate) fn now_us() -> u64 {
 }
 
 impl Handle {
+    /// Takes a publish of this client back when dropped.
+    pub(crate) fn taken_back(&self, id: EventId) -> Option<TakenBack<'_>> {
+        self.shared.lane(id.lane).map(|lane| TakenBack { lane, lane_seq: id.lane_seq })
+    }
+
     /// Queues a publish, waiting for room on its lane.
     pub(crate) async fn publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
         let ack = publish.least_ack();
@@ -221,7 +238,11 @@ impl Handle {
         let queued = locked(&lane.queue).push(room, keep, token, |lane_seq, out| {
             publish.encode(&Stamp { source, lane_seq, published_at_us }, ack, out);
         });
-        let (lane_seq, wake) = queued.map_err(|_| PublishError::Closed)?;
+        let Queued { lane_seq, wake, dropped } = queued.map_err(|_| PublishError::Closed)?;
+        if dropped.frames > 0 {
+            lane.room.add_permits(dropped.room as usize);
+            self.shared.counters.dropped_unsent.fetch_add(dropped.frames, Relaxed);
+        }
         if wake {
             lane.work.notify_one();
         }

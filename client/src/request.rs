@@ -12,6 +12,7 @@ use tokio::{
 use zonecast_protocol::AckLevel;
 
 use crate::{
+    config::bounded,
     error::{PublishError, RequestError, SubscribeError},
     event::Event,
     handle::{Handle, Inbox, InboxState, OperateError},
@@ -41,7 +42,7 @@ struct Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     fn new(inbox: &'a Inbox) -> Self {
-        let number = inbox.last_number.fetch_add(1, Relaxed) + 1;
+        let number = inbox.next_number();
         let (requester, reply) = oneshot::channel();
         locked(&inbox.awaited).insert(number, requester);
         Self { inbox, number, reply }
@@ -57,6 +58,9 @@ impl Drop for Awaited<'_> {
 /// Has the topics for replies subscribed, once for good. Who stops waiting leaves the answer to the next.
 async fn listen(handle: &Handle, pattern: &str) -> Result<(), SubscribeError> {
     let mut state = handle.inbox_state.lock().await;
+    if handle.shared.inbox.refused.swap(false, Relaxed) {
+        *state = InboxState::NotAsked;
+    }
     if matches!(*state, InboxState::NotAsked) {
         let asked = handle.ask(unrouted(handle, pattern)?, None).await;
         *state = InboxState::Asked(asked.map_err(|_| SubscribeError::Closed)?);
@@ -78,7 +82,7 @@ pub(crate) async fn request(
     topic: &str,
     patience: Duration,
 ) -> Result<Event, RequestError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + bounded(patience);
     let exchange = async {
         let shared = &handle.shared;
         let inbox = format!("{INBOX_PREFIX}{:016x}", shared.source);
@@ -87,6 +91,8 @@ pub(crate) async fn request(
         let mut awaited = Awaited::new(&shared.inbox);
         let publish = publish.reply_to(format!("{inbox}.{}", awaited.number));
         let mut receipt = handle.publish_with_ack(&publish, AckLevel::Routed).await?;
+        // A request whose reply nobody awaits any more must not be carried out after the next reconnect.
+        let _taken_back = handle.taken_back(receipt.id());
         let reply = &mut awaited.reply;
         let closed = |_| RequestError::Publish(PublishError::Closed);
         tokio::select! {

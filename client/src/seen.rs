@@ -9,7 +9,12 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
-use crate::event::EventId;
+use zonecast_protocol::DeliveryClass;
+
+use crate::{
+    event::{Event, EventId},
+    latest::{Age, Latest},
+};
 
 /// How many numbers of a lane, down from the greatest that was received, are told apart one by one.
 const NUMBERS: u64 = 16_384;
@@ -29,6 +34,8 @@ pub(crate) enum Verdict {
     /// It may have been delivered before, and lies so far behind the latest event of its lane that this is no longer
     /// known.
     TooLate,
+    /// A later value of its key was received before.
+    Outdated,
 }
 
 /// What was received of every lane of every publisher.
@@ -39,6 +46,8 @@ pub(crate) struct Seen {
     young: FxHashMap<(u64, u8), Window>,
     old: FxHashMap<(u64, u8), Window>,
     lanes_per_half_max: usize,
+    /// What was received of each key, for events of class state.
+    latest: Latest,
 }
 
 impl Seen {
@@ -47,12 +56,38 @@ impl Seen {
     }
 
     fn with_lanes_max(lanes_per_half_max: usize) -> Self {
-        Self { young: FxHashMap::default(), old: FxHashMap::default(), lanes_per_half_max }
+        let (young, old) = (FxHashMap::default(), FxHashMap::default());
+        Self { young, old, lanes_per_half_max, latest: Latest::new() }
     }
 
-    /// Takes note of an event. `ordered`: it keeps to the order of its lane. `resent`: it says that it may have been
+    /// Takes note of an event, which may say that it was `resent`.
+    pub(crate) fn recognise(&mut self, event: &Event, resent: bool) -> Verdict {
+        match event.class() {
+            // They are never sent twice, so there is nothing to remember.
+            DeliveryClass::Transient => Verdict::New,
+            DeliveryClass::State => {
+                let verdict = self.insert(event.id(), false, resent);
+                match (self.latest.insert(event.id(), event.key().unwrap_or_default()), verdict) {
+                    (_, Verdict::Duplicate) | (Age::Same, _) => Verdict::Duplicate,
+                    (Age::Older, _) => Verdict::Outdated,
+                    // Whatever is known of the lane, it was not handed on.
+                    (Age::Newer, _) => Verdict::New,
+                    (Age::Unknown, verdict) => verdict,
+                }
+            }
+            DeliveryClass::Reliable | DeliveryClass::Unspecified => self.insert(event.id(), true, resent),
+        }
+    }
+
+    /// Whether a later value of the key of an event of class state was received.
+    pub(crate) fn is_outdated(&self, event: &Event) -> bool {
+        event.class() == DeliveryClass::State
+            && event.key().is_some_and(|key| self.latest.greatest(event.id(), key) > Some(event.lane_seq()))
+    }
+
+    /// Takes note of a number. `ordered`: it keeps to the order of its lane. `resent`: it says that it may have been
     /// delivered before.
-    pub(crate) fn insert(&mut self, id: EventId, ordered: bool, resent: bool) -> Verdict {
+    fn insert(&mut self, id: EventId, ordered: bool, resent: bool) -> Verdict {
         let lane = (id.source, id.lane);
         if let Some(window) = self.young.get_mut(&lane) {
             return window.insert(id.lane_seq, ordered, resent);

@@ -8,7 +8,8 @@
 //! then the requests that the broker has not taken are sent again under their old numbers, and everything else goes on.
 //! Otherwise a new session begins: what is held is **renewed**, and the operations that have no answer are sent behind
 //! that, in their old order, so each gets an answer of its own; only a hand-over that may have happened is given up
-//! instead, for sending it twice could be wrong.
+//! instead, for sending it twice could be wrong. Of what is renewed, a broker may **refuse** some: a request that it refuses
+//! is sent again in halves, so that in the end only what it refuses by itself is dropped, and the rest goes on.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,10 +20,12 @@ use zonecast_protocol::{
 };
 
 mod operation;
+mod pending;
 mod renewal;
 mod zone_ids;
 
 pub(crate) use operation::Operation;
+pub(crate) use renewal::Renewal;
 use zone_ids::ZoneIds;
 
 /// Why an operation was not carried out.
@@ -49,6 +52,11 @@ pub(crate) enum Effect<T> {
     Renewed,
     /// Zones that another client handed over, under the ids by which the application knows them.
     Received(wire::ZonesReceived),
+    /// One zone or topic that was held is not held any more: the broker refuses it.
+    NotRenewed {
+        what: Renewal,
+        refusal: Refusal,
+    },
     Acked(wire::PublishAck),
     PublishRefused(wire::PublishRefused),
     GoingAway(wire::GoAway),
@@ -59,7 +67,12 @@ pub(crate) enum Effect<T> {
 pub(crate) enum SessionError {
     Frame(FrameError),
     Violation(&'static str),
-    RenewalRefused(Refusal),
+}
+
+struct Renewing {
+    request_id: u64,
+    what: Renewal,
+    frame: client_frame::Frame,
 }
 
 struct Pending<T> {
@@ -74,13 +87,15 @@ pub(crate) struct Session<T> {
     topics: BTreeMap<u32, wire::TopicSubscription>,
     /// Sent ones first.
     pending: VecDeque<Pending<T>>,
-    /// Requests of the renewal without an answer, by their numbers; answered before any of `pending`.
-    renewing: VecDeque<(u64, client_frame::Frame)>,
+    /// Requests of the renewal without an answer. None of `pending` is sent before all are answered: it may be about what is
+    /// being renewed.
+    renewing: VecDeque<Renewing>,
     link: Link,
     ids: ZoneIds,
     last_request_id: u64,
     /// Bounds what hand-overs may bring.
     zones_max: usize,
+    frame_bytes_max: usize,
     effects: VecDeque<Effect<T>>,
 }
 
@@ -106,6 +121,7 @@ impl<T> Session<T> {
             ids: ZoneIds::new(),
             last_request_id: 0,
             zones_max: usize::MAX,
+            frame_bytes_max: usize::MAX,
             effects: VecDeque::new(),
         }
     }
@@ -128,38 +144,52 @@ impl<T> Session<T> {
     /// A broker has said welcome, and what it permits, and begins a new session.
     pub(crate) fn connected(&mut self, limits: &Limits) {
         self.forget_session();
+        self.begin(limits);
+        self.ids.start(&self.zones);
+        let (requests, too_long) = renewal::requests(&self.zones, &self.topics, &self.ids, self.frame_bytes_max);
+        for what in too_long {
+            self.drop_refused(what, too_long_for(self.frame_bytes_max));
+        }
+        for what in requests {
+            self.renew(what);
+        }
+        self.go_on_when_renewed();
+    }
+
+    fn begin(&mut self, limits: &Limits) {
         self.link = Link::Up;
         self.zones_max = limits.zones_per_session_max as usize;
-        self.ids.start(&self.zones);
-        for frame in renewal::frames(&self.zones, &self.topics, &self.ids, limits.frame_bytes_max as usize) {
-            let request_id = self.next_request_id();
-            let frame = frame.into_frame(request_id);
-            self.renewing.push_back((request_id, frame.clone()));
+        self.frame_bytes_max = limits.frame_bytes_max as usize;
+    }
+
+    fn renew(&mut self, what: Renewal) {
+        let request_id = self.next_request_id();
+        let frame = what.to_frame(request_id, &self.ids);
+        self.renewing.push_back(Renewing { request_id, what, frame: frame.clone() });
+        // A broker that goes away reads no more; the next one is asked for all.
+        if self.link == Link::Up {
             self.effects.push_back(Effect::Send(frame));
         }
-        self.is_renewed();
-        self.send_pending();
     }
 
     /// A broker has said welcome, and that the session goes on; it has taken the requests up to this number.
     pub(crate) fn resumed(&mut self, limits: &Limits, last_request_id: u64) {
-        self.link = Link::Up;
-        self.zones_max = limits.zones_per_session_max as usize;
-        for (_, frame) in self.renewing.iter().filter(|(id, _)| *id > last_request_id) {
-            self.effects.push_back(Effect::Send(frame.clone()));
+        self.begin(limits);
+        for renewing in self.renewing.iter().filter(|renewing| renewing.request_id > last_request_id) {
+            self.effects.push_back(Effect::Send(renewing.frame.clone()));
         }
         for pending in &self.pending {
             if let Some(request_id) = pending.request_id.filter(|id| *id > last_request_id) {
                 self.effects.push_back(Effect::Send(pending.operation.to_frame(request_id, &self.ids)));
             }
         }
-        self.is_renewed();
-        self.send_pending();
+        self.go_on_when_renewed();
     }
 
-    fn is_renewed(&mut self) {
+    fn go_on_when_renewed(&mut self) {
         if self.renewing.is_empty() {
             self.effects.push_back(Effect::Renewed);
+            self.send_pending();
         }
     }
 
@@ -213,10 +243,12 @@ impl<T> Session<T> {
     }
 
     fn on_answer(&mut self, request_id: u64, result: Result<u64, Refusal>) -> Result<(), SessionError> {
-        if self.renewing.front().is_some_and(|(id, _)| *id == request_id) {
-            self.renewing.pop_front();
-            result.map_err(SessionError::RenewalRefused)?;
-            self.is_renewed();
+        if let Some(renewing) = self.renewing.pop_front_if(|renewing| renewing.request_id == request_id) {
+            match result {
+                Ok(_epoch) => {}
+                Err(refusal) => self.on_renewal_refused(renewing.what, refusal),
+            }
+            self.go_on_when_renewed();
             return Ok(());
         }
         match self.pending.pop_front() {
@@ -234,6 +266,25 @@ impl<T> Session<T> {
                 Err(SessionError::Violation("an answer is not to the oldest request"))
             }
         }
+    }
+
+    /// Finds out what of it is refused, by asking for less at a time.
+    fn on_renewal_refused(&mut self, what: Renewal, refusal: Refusal) {
+        match what.split() {
+            Ok((one_half, other_half)) => {
+                self.renew(one_half);
+                self.renew(other_half);
+            }
+            Err(single) => self.drop_refused(single, refusal),
+        }
+    }
+
+    fn drop_refused(&mut self, what: Renewal, refusal: Refusal) {
+        match &what {
+            Renewal::Zones(zones) => zones.iter().for_each(|zone| drop(self.zones.remove(&zone.id))),
+            Renewal::Topics(topics) => topics.iter().for_each(|topic| drop(self.topics.remove(&topic.id))),
+        }
+        self.effects.push_back(Effect::NotRenewed { what, refusal });
     }
 
     fn on_received(&mut self, mut received: wire::ZonesReceived) -> Result<(), SessionError> {
@@ -291,52 +342,6 @@ impl<T> Session<T> {
         }
     }
 
-    fn send_pending(&mut self) {
-        let first = self.pending.iter().position(|pending| pending.request_id.is_none()).unwrap_or(self.pending.len());
-        for place in first..self.pending.len() {
-            let request_id = self.next_request_id();
-            let (zones, pending) = (&self.zones, &self.pending);
-            let taken = |id: u32| {
-                zones.contains_key(&id)
-                    || pending.iter().any(|other| other.operation.zone_ids().any(|named| named == id))
-            };
-            for id in pending[place].operation.zone_ids() {
-                self.ids.assign(id, taken);
-            }
-            let pending = &mut self.pending[place];
-            pending.request_id = Some(request_id);
-            let frame = pending.operation.to_frame(request_id, &self.ids);
-            self.effects.push_back(Effect::Send(frame));
-        }
-    }
-
-    /// While there is no connection, giving something up needs no broker: it is done here, and what it overtakes ends.
-    fn settle(&mut self) {
-        for pending in std::mem::take(&mut self.pending) {
-            match pending.operation {
-                Operation::EndZones => {
-                    self.zones.clear();
-                    self.end_pending(Operation::is_about_zones);
-                }
-                Operation::Unsubscribe(id) => {
-                    self.topics.remove(&id);
-                    self.end_pending(|operation| matches!(operation, Operation::Subscribe(topic) if topic.id == id));
-                }
-                _ => self.pending.push_back(pending),
-            }
-        }
-    }
-
-    fn end_pending(&mut self, is_over: impl Fn(&Operation) -> bool) {
-        for pending in std::mem::take(&mut self.pending) {
-            if is_over(&pending.operation) {
-                self.answer(pending.token, Err(OperationError::Ended));
-            } else {
-                self.pending.push_back(pending);
-            }
-        }
-    }
-
     fn answer(&mut self, token: Option<T>, result: Result<u64, OperationError>) {
         if let Some(token) = token {
             self.effects.push_back(Effect::Answer { token, result });
@@ -352,6 +357,11 @@ impl<T> Session<T> {
 /// From the wire's code and sentence.
 pub(crate) fn refusal(code: i32, message: String) -> Refusal {
     Refusal { code: ErrorCode::try_from(code).unwrap_or(ErrorCode::Unspecified), message }
+}
+
+fn too_long_for(frame_bytes_max: usize) -> Refusal {
+    let message = format!("it makes a frame of more than the {frame_bytes_max} bytes that this broker permits");
+    Refusal::new(ErrorCode::InvalidArgument, message)
 }
 
 fn misplaced(frame: &'static str, place: &'static str) -> SessionError {

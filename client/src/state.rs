@@ -52,6 +52,10 @@ pub enum ClosedReason {
     /// The first connection did not come about.
     #[error("never connected: {0}")]
     NeverConnected(LinkError),
+    /// The client's task was stopped before it could take its leave: the runtime on which it was connected was shut down, or
+    /// the task panicked.
+    #[error("the client's task was stopped, with its runtime or by a panic; not connecting again")]
+    Aborted,
 }
 
 /// Watches a client's connection. See [`Client::states`](crate::Client::states).

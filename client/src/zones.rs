@@ -33,7 +33,7 @@ const ZONE_OVERHEAD_BYTES_MAX: usize = 6;
 /// The events of a client's zones, and what else befalls them. See [`Client::subscribe_zones`].
 ///
 /// It is a [`Stream`] of [`ZoneItem`]s and never fails: lost connections are made again, and shown as
-/// [`ZoneItem::Interrupted`]. It ends when the client is closed. Dropping it gives up all zones.
+/// [`ZoneItem::Interrupted`]; zones that a broker does not grant again are shown as [`ZoneItem::Refused`]. It ends when the client is closed. Dropping it gives up all zones.
 ///
 /// Read it steadily. What waits for it is bounded, and when the bound is reached the client stops reading from the
 /// broker, also for its other subscriptions and its replies: there is one stream of deliveries. A broker ends a client
@@ -50,7 +50,8 @@ pub struct ZoneSubscription {
 /// Each change is one step: every event is matched wholly before it or wholly after it. Changes are carried out in the
 /// order in which they are asked for. Each returns the change's epoch, its number in the broker's order of changes, when
 /// it is in force: whatever anyone publishes after that is matched by it. While there is no connection, changes wait for
-/// the next one. Dropping the future of a change does not take the change back.
+/// the next one, as long as it takes: wrap them in a timeout where that matters. Dropping the future of a change does not
+/// take the change back.
 #[derive(Clone)]
 pub struct ZoneControl {
     handle: Arc<Handle>,
@@ -76,6 +77,26 @@ impl ZoneSubscription {
     }
 
     /// The next item; `None` when the client is closed.
+    ///
+    /// Who asks for it is done with the event before, as far as that event's publisher is concerned. A loop that gives its
+    /// events to other tasks must therefore read [`explicit`](Self::explicit)ly, or events count as processed before they
+    /// are:
+    ///
+    /// ```no_run
+    /// # use zonecast_client::{Event, ZoneSubscription};
+    /// # async fn handle(event: &Event) {}
+    /// # async fn example(zones: ZoneSubscription) {
+    /// let mut zones = zones.explicit();
+    /// while let Some(item) = zones.next().await {
+    ///     if let Some(event) = item.into_event() {
+    ///         tokio::spawn(async move {
+    ///             handle(&event).await;
+    ///             event.done();
+    ///         });
+    ///     }
+    /// }
+    /// # }
+    /// ```
     pub async fn next(&mut self) -> Option<ZoneItem> {
         self.feed.next().await
     }

@@ -36,14 +36,21 @@ pub struct Arrival {
 }
 
 /// An event on its way to sessions: the publisher's bytes and what the outbox must know of them. Cheap to clone.
+///
+/// What is looked at for every delivery lies in the handle itself; the bytes are one allocation, which all share.
 #[derive(Debug, Clone)]
-pub struct OutboundEvent(Arc<Body>);
-
-#[derive(Debug)]
-struct Body {
-    bytes: Box<[u8]>,
+pub struct OutboundEvent {
+    bytes: Arc<[u8]>,
+    at_us: u64,
+    rare: Option<Arc<Rare>>,
     class: DeliveryClass,
-    arrival: Arrival,
+    resent: bool,
+}
+
+/// What most events have nothing of.
+#[derive(Debug)]
+struct Rare {
+    ticket: Option<Ticket>,
     state_key: Option<Arc<StateKey>>,
 }
 
@@ -56,35 +63,38 @@ impl OutboundEvent {
     /// The bytes are copied, once per event, so that a waiting event keeps no receive buffer of up to 64 KiB alive.
     #[must_use]
     pub fn new(view: &EventView<'_>, bytes: &[u8], arrival: Arrival) -> Self {
+        let Arrival { at_us, resent, ticket } = arrival;
         let state_key = (view.class == DeliveryClass::State).then(|| Arc::new((view.source, view.key.into())));
-        Self(Arc::new(Body { bytes: bytes.into(), class: view.class, arrival, state_key }))
+        let is_rare = ticket.is_some() || state_key.is_some();
+        let rare = is_rare.then(|| Arc::new(Rare { ticket, state_key }));
+        Self { bytes: bytes.into(), at_us, rare, class: view.class, resent }
     }
 
     /// The encoded event, byte for byte as its publisher sent it.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.0.bytes
+        &self.bytes
     }
 
     /// What is promised.
     #[must_use]
     pub fn class(&self) -> DeliveryClass {
-        self.0.class
+        self.class
     }
 
     /// How it came.
     #[must_use]
     pub fn arrival(&self) -> Arrival {
-        self.0.arrival
+        Arrival { at_us: self.at_us, resent: self.resent, ticket: self.rare.as_ref().and_then(|rare| rare.ticket) }
     }
 
     /// For state events: whose value this is.
     pub(crate) fn state_key(&self) -> Option<&Arc<StateKey>> {
-        self.0.state_key.as_ref()
+        self.rare.as_ref()?.state_key.as_ref()
     }
 
     /// Whether it may be dropped.
     pub(crate) fn is_transient(&self) -> bool {
-        self.0.class == DeliveryClass::Transient
+        self.class == DeliveryClass::Transient
     }
 }

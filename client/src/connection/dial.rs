@@ -27,6 +27,9 @@ use crate::{
 /// How long an address of several is given before the next is tried beside it. RFC 8305 ("Happy Eyeballs"), section 8.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
 
+/// Most that a broker may want to send as one frame, which this client would hold in memory.
+const FRAME_BYTES_MAX_BELIEVED: u32 = 64 << 20;
+
 /// A connection whose broker has said welcome.
 pub(super) struct Link {
     pub(super) connection: Connection,
@@ -38,6 +41,25 @@ pub(super) struct Link {
     pub(super) outlives_link: bool,
     /// Set when the former session goes on.
     pub(super) resumed: Option<Resumed>,
+}
+
+/// Why there is no connection.
+pub(super) struct Unlinked {
+    pub(super) error: LinkError,
+    /// What the broker wants as the least wait.
+    pub(super) retry_after: Duration,
+}
+
+impl From<LinkError> for Unlinked {
+    fn from(error: LinkError) -> Self {
+        Self { error, retry_after: Duration::ZERO }
+    }
+}
+
+impl From<FrameError> for Unlinked {
+    fn from(error: FrameError) -> Self {
+        LinkError::from(error).into()
+    }
 }
 
 /// What the broker has taken of a session that goes on.
@@ -54,18 +76,18 @@ pub(super) async fn dial(
     broker: &Broker,
     source: u64,
     hello: wire::Hello,
-) -> Result<Link, LinkError> {
+) -> Result<Link, Unlinked> {
     let waited = settings.timing.attempt_timeout;
     let attempt = async {
         let addresses = resolve(broker).await?;
         let connection = connect(settings, broker, addresses).await?;
         let greeted = greet(connection.clone(), source, hello).await;
-        if let Err(error) = &greeted {
-            close(&connection, error);
+        if let Err(unlinked) = &greeted {
+            close(&connection, &unlinked.error);
         }
         greeted
     };
-    timeout(waited, attempt).await.unwrap_or(Err(LinkError::NoAnswer { waited }))
+    timeout(waited, attempt).await.unwrap_or(Err(LinkError::NoAnswer { waited }.into()))
 }
 
 /// Ends a connection, telling the broker what it did wrong, if that is why.
@@ -134,7 +156,7 @@ pub(super) fn introduction(settings: &Settings) -> wire::Hello {
     }
 }
 
-async fn greet(connection: Connection, source: u64, hello: wire::Hello) -> Result<Link, LinkError> {
+async fn greet(connection: Connection, source: u64, hello: wire::Hello) -> Result<Link, Unlinked> {
     let (mut send, mut receive) = connection.open_bi().await.map_err(LinkError::from_quic)?;
     let may_resume = hello.resume_session_id != 0;
     let mut bytes = BytesMut::new();
@@ -144,13 +166,15 @@ async fn greet(connection: Connection, source: u64, hello: wire::Hello) -> Resul
     let welcome = match decode_server_frame(first_frame(&mut receive).await?)? {
         server_frame::Frame::Welcome(welcome) => welcome,
         server_frame::Frame::GoAway(go_away) => {
-            return Err(LinkError::Ended { code: go_away.code.unsigned_abs(), message: go_away.message });
+            let retry_after = Duration::from_millis(go_away.reconnect_after_ms.into());
+            let error = LinkError::Ended { code: go_away.code.unsigned_abs(), message: go_away.message };
+            return Err(Unlinked { error, retry_after });
         }
-        _ => return Err(LinkError::Violation { what: "the first frame is no Welcome" }),
+        _ => return Err(LinkError::Violation { what: "the first frame is no Welcome" }.into()),
     };
     let limits = check(&welcome, source)?;
     if welcome.resumed && !may_resume {
-        return Err(LinkError::Violation { what: "Welcome resumes a session that was not asked for" });
+        return Err(LinkError::Violation { what: "Welcome resumes a session that was not asked for" }.into());
     }
     let resumed = welcome.resumed.then(|| Resumed {
         lanes: welcome.lanes.iter().map(|position| (position.lane, position.lane_seq)).collect(),
@@ -171,6 +195,9 @@ fn check(welcome: &wire::Welcome, source: u64) -> Result<Limits, LinkError> {
     }
     if limits.lanes_max == 0 || limits.frame_bytes_max == 0 {
         return violation("Welcome.limits permits no lane or no frame");
+    }
+    if limits.frame_bytes_max > FRAME_BYTES_MAX_BELIEVED {
+        return violation("Welcome.limits.frame_bytes_max is more than this client would take in one piece");
     }
     Ok(Limits::from(limits))
 }

@@ -7,7 +7,6 @@ use std::{collections::VecDeque, mem, sync::Arc, sync::atomic::Ordering::Relaxed
 use bytes::Bytes;
 use tokio::time::Instant;
 use zonecast_protocol::{
-    DeliveryClass,
     codec::{FrameCutter, FrameError, decode_server_frame},
     wire::{self, server_frame},
 };
@@ -226,11 +225,7 @@ impl Dispatcher {
                 return;
             }
         };
-        // Those of class transient are never sent twice, so there is nothing to remember.
-        let verdict = match event.class() {
-            DeliveryClass::Transient => Verdict::New,
-            class => self.seen.insert(event.id(), class == DeliveryClass::Reliable, deliver.resent),
-        };
+        let verdict = self.seen.recognise(&event, deliver.resent);
         let event = event.delivered(deliver.resent, verdict == Verdict::Late);
         match verdict {
             Verdict::New | Verdict::Late => self.route(event, deliver.await_processing.then_some(deliver.seq)),
@@ -238,6 +233,13 @@ impl Dispatcher {
                 Shared::count(&counters.duplicates);
                 if deliver.await_processing {
                     self.shared.intake.again(event.id(), deliver.seq);
+                }
+            }
+            // The later value stands for it, as when a broker replaces one that waits.
+            Verdict::Outdated => {
+                Shared::count(&counters.outdated);
+                if deliver.await_processing {
+                    self.shared.intake.reject(None, deliver.seq);
                 }
             }
             Verdict::TooLate => {
@@ -315,6 +317,10 @@ impl Dispatcher {
     }
 
     fn route_held(&mut self, event: Event) {
+        if self.seen.is_outdated(&event) {
+            Shared::count(&self.shared.counters.outdated);
+            return;
+        }
         let subscriptions = self.match_subscriptions(&event);
         if subscriptions == 0 {
             self.held.push(event);

@@ -6,14 +6,14 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, mpsc, oneshot},
+    sync::{Mutex as AsyncMutex, oneshot},
     time::{Instant, sleep},
 };
-use zonecast_protocol::wire;
+use zonecast_protocol::{ErrorCode, Limits, Refusal, wire};
 
 use super::{
-    Command, Token,
-    dial::{Link, Resumed, dial, introduction},
+    Command, Commands, Token,
+    dial::{Link, Resumed, Unlinked, dial, introduction},
     dispatch::{Beginning, Dispatcher},
     live::LinkEnd,
 };
@@ -22,6 +22,8 @@ use crate::{
     config::Settings,
     error::{ConnectError, LinkError, PublishError},
     handle::{Lane, Shared},
+    lanes::Forbidden,
+    publish::{FLAG_BYTES_MAX, too_long},
     session::{Effect, OperationError, Session},
     state::{ClosedReason, ConnectionState},
     sync::locked,
@@ -30,13 +32,16 @@ use crate::{
 /// Clients that a broker sends away together come back within this time of each other.
 const SPREAD_MAX: Duration = Duration::from_secs(1);
 
+/// Most of the patience that a broker can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
 /// Owns the session, and carries out what it decides. Ends when told to, when no handle is left, or when going on would
 /// be wrong.
 pub(crate) struct Driver {
     pub(super) settings: Settings,
     pub(super) shared: Arc<Shared>,
     pub(super) session: Session<Token>,
-    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) commands: Commands,
     /// Locked by the reader of a connection for as long as that lives.
     pub(super) dispatcher: Arc<AsyncMutex<Dispatcher>>,
     /// The session that the broker keeps, or would if the connection were lost, and that broker's place in the list:
@@ -49,6 +54,7 @@ pub(crate) struct Driver {
     pub(super) backoff: Backoff,
     /// Who waits for the end.
     closers: Vec<oneshot::Sender<()>>,
+    has_ended: bool,
 }
 
 /// The application wants to end.
@@ -58,7 +64,7 @@ impl Driver {
     pub(crate) fn new(
         settings: Settings,
         shared: Arc<Shared>,
-        commands: mpsc::UnboundedReceiver<Command>,
+        commands: Commands,
         first: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
         let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, settings.seed);
@@ -74,6 +80,7 @@ impl Driver {
             first: Some(first),
             backoff,
             closers: Vec::new(),
+            has_ended: false,
         }
     }
 
@@ -90,19 +97,29 @@ impl Driver {
     async fn live_on(&mut self) -> Result<ClosedReason, Leave> {
         let brokers = self.settings.brokers.len();
         let (mut turn, mut attempt, mut hopeless) = (0, 1, 0);
+        // Which broker asked not to be dialled before when.
+        let mut asked_for_patience = None;
         loop {
             self.set_state(ConnectionState::Connecting { attempt });
             self.broker = turn % brokers;
+            let was_resumable = self.resumable.is_some_and(|(broker, _)| broker == self.broker);
             let end = match self.dial().await? {
                 Ok(link) => {
                     let end = self.live(link).await?;
                     attempt = if end.was_connected { 0 } else { attempt };
                     end
                 }
-                Err(error) => LinkEnd { error, was_connected: false, was_cut: false, retry_after: Duration::ZERO },
+                Err(Unlinked { error, retry_after }) => {
+                    LinkEnd { error, was_connected: false, was_cut: false, retry_after }
+                }
             };
             tracing::info!(client_id = %self.shared.client_id, error = %end.error, "no connection");
             *locked(&self.shared.last_failure) = Some(end.error.clone());
+            // A broker with fewer lanes than before cannot resume what had more; a new session it may grant.
+            if was_resumable && !end.was_connected && end.error.is_invalid_hello() {
+                self.resumable = None;
+                continue;
+            }
             hopeless = if end.error.is_hopeless() { hopeless + 1 } else { 0 };
             if end.error.is_fatal() {
                 return Ok(self.give_up(end.error));
@@ -115,8 +132,16 @@ impl Driver {
             turn += usize::from(!(end.was_connected && end.was_cut));
             let round_is_over = turn % brokers == 0 || end.was_connected;
             let jitter = if round_is_over { self.backoff.next_wait() } else { Duration::ZERO };
+            let retry_after = end.retry_after.min(RETRY_AFTER_MAX);
             // Whom the broker told when to come back, it told all at once.
-            let retry_in = jitter + end.retry_after + self.backoff.spread((4 * end.retry_after).min(SPREAD_MAX));
+            let spread = self.backoff.spread((4 * retry_after).min(SPREAD_MAX));
+            if !retry_after.is_zero() {
+                asked_for_patience = Some((self.broker, Instant::now() + retry_after));
+            }
+            let patience = asked_for_patience.filter(|(broker, _)| *broker == turn % brokers);
+            let patience =
+                patience.map_or(Duration::ZERO, |(_, until)| until.saturating_duration_since(Instant::now()));
+            let retry_in = jitter + patience + spread;
             self.set_state(ConnectionState::Disconnected { reason: end.error, retry_in });
             self.wait(retry_in).await?;
         }
@@ -135,15 +160,17 @@ impl Driver {
     }
 
     /// Dials, and meanwhile takes commands.
-    async fn dial(&mut self) -> Result<Result<Link, LinkError>, Leave> {
+    async fn dial(&mut self) -> Result<Result<Link, Unlinked>, Leave> {
         let hello = self.hello().await;
         let Self { settings, shared, session, commands, closers, broker, .. } = self;
         let mut attempt = std::pin::pin!(dial(settings, &settings.brokers[*broker], shared.source, hello));
         loop {
             tokio::select! {
                 biased;
-                command = commands.recv() => {
-                    take_command(session, closers, command)?;
+                command = commands.next(true) => {
+                    if let Some(lane) = take_command(session, closers, command)? {
+                        shared.unconnected(&lane);
+                    }
                     answer(session);
                 }
                 result = &mut attempt => return Ok(result),
@@ -154,15 +181,16 @@ impl Driver {
     /// What the client says of itself, and of the session that it left.
     async fn hello(&self) -> wire::Hello {
         let mut hello = introduction(&self.settings);
-        for lane in self.shared.open_lanes() {
-            if let Some(lane_seq) = locked(&lane.queue).first_unanswered() {
-                hello.lanes.push(wire::LanePosition { lane: lane.number.into(), lane_seq });
-            }
-        }
         if let Some((broker, session_id)) = self.resumable
             && broker == self.broker
         {
             let position = self.shared.intake.position();
+            // Of a session that does not go on nothing was taken, so there is nothing to ask.
+            for lane in self.shared.open_lanes() {
+                if let Some(lane_seq) = locked(&lane.queue).first_unanswered() {
+                    hello.lanes.push(wire::LanePosition { lane: lane.number.into(), lane_seq });
+                }
+            }
             hello.resume_session_id = session_id;
             hello.delivered_through = position.delivered_through;
             hello.control_through = position.control_through;
@@ -192,13 +220,14 @@ impl Driver {
             }
             None => self.session.connected(&link.limits),
         }
-        self.reconnect_lanes(resumed)
+        self.reconnect_lanes(&link.limits, resumed)
     }
 
-    fn reconnect_lanes(&self, resumed: Option<&Resumed>) -> bool {
+    fn reconnect_lanes(&self, limits: &Limits, resumed: Option<&Resumed>) -> bool {
         let mut held = false;
         for lane in self.shared.open_lanes() {
             let taken = resumed.map(|resumed| resumed.lanes.get(&lane.number.into()).copied().unwrap_or(0));
+            self.refuse_forbidden(lane, limits, taken.unwrap_or(0));
             let reconnected = locked(&lane.queue).reconnected(taken);
             lane.room.add_permits(reconnected.room as usize);
             held |= reconnected.held;
@@ -209,13 +238,32 @@ impl Driver {
         held
     }
 
+    /// What a former broker permitted may be forbidden by this one, which would end the connection for it.
+    fn refuse_forbidden(&self, lane: &Lane, limits: &Limits, taken: u64) {
+        let number = u32::from(lane.number);
+        let (frame_bytes_max, refusal) = if number < limits.lanes_max {
+            let (most, refusal) = (limits.frame_bytes_max as usize, too_long(limits.frame_bytes_max));
+            (most.saturating_sub(FLAG_BYTES_MAX), refusal)
+        } else {
+            let message = format!("lane is {number}; lanes 0 to {} exist at this broker", limits.lanes_max - 1);
+            (0, Refusal::new(ErrorCode::InvalidArgument, message))
+        };
+        let forbidden = locked(&lane.queue).forbid(taken, frame_bytes_max);
+        for Forbidden { seq, token, room } in forbidden {
+            lane.room.add_permits(room as usize);
+            self.shared.refuse(number, seq, token, refusal.clone());
+        }
+    }
+
     async fn wait(&mut self, wait: Duration) -> Result<(), Leave> {
         let mut elapsed = std::pin::pin!(sleep(wait));
         loop {
             tokio::select! {
                 biased;
-                command = self.commands.recv() => {
-                    take_command(&mut self.session, &mut self.closers, command)?;
+                command = self.commands.next(true) => {
+                    if let Some(lane) = take_command(&mut self.session, &mut self.closers, command)? {
+                        self.shared.unconnected(&lane);
+                    }
                     answer(&mut self.session);
                 }
                 () = &mut elapsed => return Ok(()),
@@ -244,20 +292,15 @@ impl Driver {
         self.session.lost(self.resumable.is_some());
         answer(&mut self.session);
         for lane in self.shared.open_lanes() {
-            let room = locked(&lane.queue).connection_lost();
-            lane.room.add_permits(room as usize);
+            self.shared.unconnected(lane);
         }
     }
 
     /// Whoever still waits learns that nothing more will happen.
-    fn end(mut self, reason: ClosedReason) {
+    fn end(&mut self, reason: ClosedReason) {
+        self.has_ended = true;
         tracing::info!(client_id = %self.shared.client_id, %reason, "closed");
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
-            if let Command::Close(done) = command {
-                self.closers.push(done);
-            }
-        }
+        self.closers.extend(self.commands.close());
         let mut publishes = 0;
         for lane in self.shared.open_lanes() {
             lane.room.close();
@@ -278,8 +321,17 @@ impl Driver {
         self.shared.unsent.store(publishes, Relaxed);
         self.shared.end_refusals();
         self.set_state(ConnectionState::Closed { reason });
-        for done in self.closers {
+        for done in std::mem::take(&mut self.closers) {
             let _ = done.send(());
+        }
+    }
+}
+
+impl Drop for Driver {
+    /// A task that is stopped, with its runtime or by a panic, must not leave anyone waiting.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(ClosedReason::Aborted);
         }
     }
 }

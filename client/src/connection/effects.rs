@@ -1,7 +1,10 @@
 //! What the broker's frames on the control stream lead to.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tokio::time::Instant;
 use zonecast_protocol::{
+    Refusal,
     codec::{decode_server_frame, encode_client_frame},
     wire::{self, server_frame},
 };
@@ -11,11 +14,11 @@ use super::{
     live::{GOING_AWAY_PATIENCE, Leaving, Live},
 };
 use crate::{
-    error::{LinkError, PublishError},
-    handle::{AckToken, Shared},
-    item::{ZoneItem, ZoneSpec},
-    publisher::{Receipt, RefusedPublish},
-    session::{Effect, SessionError, refusal},
+    error::LinkError,
+    handle::AckToken,
+    item::{TopicItem, ZoneItem, ZoneSpec},
+    publisher::Receipt,
+    session::{Effect, Renewal, SessionError, refusal},
     state::ConnectionState,
     sync::locked,
 };
@@ -27,11 +30,11 @@ impl Driver {
         while let Some(frame) = live.cutter.next_frame()? {
             let frame = decode_server_frame(frame)?;
             counted += u64::from(!matches!(frame, server_frame::Frame::GoAway(_)));
-            let is_answer = matches!(frame, server_frame::Frame::InterestApplied(_));
+            let is_answer =
+                matches!(frame, server_frame::Frame::InterestApplied(_) | server_frame::Frame::RequestRefused(_));
             self.session.on_frame(frame).map_err(|error| match error {
                 SessionError::Frame(error) => LinkError::Framing(error),
                 SessionError::Violation(what) => LinkError::Violation { what },
-                SessionError::RenewalRefused(refusal) => LinkError::RenewalRefused(refusal),
             })?;
             if is_answer && live.connected_since.is_none() && live.leaving == Leaving::No && live.going_away.is_none() {
                 // A long renewal that gets on may take its time.
@@ -54,6 +57,7 @@ impl Driver {
                 }
                 Effect::Renewed => self.on_renewed(live),
                 Effect::Received(received) => self.on_received(received)?,
+                Effect::NotRenewed { what, refusal } => self.on_not_renewed(what, &refusal),
                 Effect::Acked(ack) => {
                     if let Some(token) = self.answered(ack.lane, ack.lane_seq) {
                         let _ = token.send(Ok(Receipt { matched: ack.matched }));
@@ -108,10 +112,33 @@ impl Driver {
         };
         let notice = ZoneItem::Received { from: received.from_client_id, zones, epoch: received.epoch };
         match &self.shared.routes.table().zones {
-            Some(mailbox) if mailbox.push_notice(notice.clone()) => {}
-            _ => tracing::warn!(?notice, "zones were handed over, and nobody reads the zone subscription"),
+            Some(mailbox) => mailbox.push_notice(notice),
+            None => tracing::warn!(?notice, "zones were handed over, and there is no zone subscription"),
         }
         Ok(())
+    }
+
+    /// Tells the subscription that it does not hold this any more.
+    fn on_not_renewed(&self, what: Renewal, refusal: &Refusal) {
+        tracing::warn!(client_id = %self.shared.client_id, ?what, %refusal, "the broker refuses to renew");
+        let table = self.shared.routes.table();
+        match what {
+            Renewal::Zones(zones) => {
+                let zones = zones.into_iter().filter_map(|zone| ZoneSpec::from_wire(zone).ok()).collect();
+                if let Some(mailbox) = &table.zones {
+                    mailbox.push_notice(ZoneItem::Refused { zones, refusal: refusal.clone() });
+                }
+            }
+            Renewal::Topics(topics) => {
+                for topic in topics {
+                    match table.topics.iter().find(|route| route.id == topic.id) {
+                        Some(route) => route.mailbox.push_notice(TopicItem::Refused { refusal: refusal.clone() }),
+                        // The topics for replies have no subscription: the next request asks for them anew.
+                        None => self.shared.inbox.refused.store(true, Relaxed),
+                    }
+                }
+            }
+        }
     }
 
     fn answered(&self, lane: u32, lane_seq: u64) -> Option<AckToken> {
@@ -120,16 +147,8 @@ impl Driver {
     }
 
     fn on_publish_refused(&self, refused: wire::PublishRefused) {
-        let count = Shared::count(&self.shared.counters.refused);
         let why = refusal(refused.code, refused.message);
-        if let Some(token) = self.answered(refused.lane, refused.lane_seq) {
-            let _ = token.send(Err(PublishError::from_refusal(why)));
-            return;
-        }
-        // One line for each doubling: refusals can come as fast as publishes.
-        if count.is_power_of_two() {
-            tracing::warn!(lane = refused.lane, lane_seq = refused.lane_seq, %why, count, "a publish was refused");
-        }
-        self.shared.on_refused(RefusedPublish::new(refused.lane, refused.lane_seq, why));
+        let token = self.answered(refused.lane, refused.lane_seq);
+        self.shared.refuse(refused.lane, refused.lane_seq, token, why);
     }
 }

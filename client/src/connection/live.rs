@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use quinn::{Connection, ReadError, RecvStream, SendStream, WriteError};
+use quinn::{Chunk, Connection, ReadError, RecvStream, SendStream, WriteError};
 use tokio::{
     sync::OwnedMutexGuard,
     task::JoinSet,
@@ -119,10 +119,6 @@ impl Live {
         }
     }
 
-    fn takes_commands(&self) -> bool {
-        self.leaving == Leaving::No && self.has_room()
-    }
-
     fn has_room(&self) -> bool {
         self.out.len() < CONTROL_WAITING_BYTES_MAX
     }
@@ -179,8 +175,12 @@ impl Driver {
             self.perform(live)?;
             let tell_at = self.tell_what_was_received(live);
             self.leave_step_by_step(live);
-            let (takes_commands, resend_at) = (live.takes_commands(), live.resend_at);
+            let (has_room, resend_at) = (live.has_room(), live.resend_at);
             let deadline = [live.deadline, live.reason_due].into_iter().flatten().min();
+            // Whatever else there is to do at once, all the time.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Err(self.too_late(live));
+            }
             let (control_ended, leaving) = (live.control_ended, live.leaving != Leaving::No);
             let is_ending = leaving || live.going_away.is_some();
             let writes = !live.out.is_empty() && !live.control_stopped;
@@ -195,12 +195,12 @@ impl Driver {
                     }
                     Err(_) => return Err(LinkError::from_quic(connection.closed().await)),
                 },
-                command = self.commands.recv(), if takes_commands => match self.on_command(command) {
+                command = self.commands.next(has_room), if !leaving => match self.on_command(command) {
                     Ok(Some(lane)) if live.connected_since.is_some() && live.going_away.is_none() => live.write(&lane),
                     Ok(_) => {}
                     Err(Leave) => self.begin_to_leave(live),
                 },
-                chunk = receive.read_chunk(CONTROL_READ_BYTES_MAX, true), if !control_ended => match chunk {
+                chunk = read_control(&self.shared, receive), if !control_ended => match chunk {
                     Ok(Some(chunk)) => {
                         let bytes = chunk.bytes.len();
                         live.cutter.push(chunk.bytes);
@@ -299,4 +299,13 @@ impl Driver {
             let _ = live.send.finish();
         }
     }
+}
+
+/// Waits for the next bytes of the control stream; and before that until the zone subscription is not too far behind with
+/// what came on it.
+async fn read_control(shared: &Shared, receive: &mut RecvStream) -> Result<Option<Chunk>, ReadError> {
+    if let Some(zones) = &shared.routes.table().zones {
+        zones.room_for_notices().await;
+    }
+    receive.read_chunk(CONTROL_READ_BYTES_MAX, true).await
 }

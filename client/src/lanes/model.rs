@@ -8,6 +8,9 @@ use super::*;
 /// How far beyond the first unanswered frame the lane may send, here.
 pub(super) const SPAN: u64 = 6;
 
+/// How many bytes of frames that nobody answers wait while there is no connection, here.
+const UNCONNECTED_BYTES: usize = 100;
+
 /// What befalls a lane.
 #[derive(Debug, Clone)]
 #[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
@@ -23,6 +26,8 @@ pub(crate) enum Step {
     Lose,
     /// A new connection; the session goes on, or not.
     Reconnect(bool),
+    /// A new connection, which permits frames of so many bytes.
+    ReconnectToLess(bool, u8),
     Release,
     /// The broker asks for patience, or no longer.
     Pause(bool),
@@ -125,10 +130,36 @@ impl Model {
         freed
     }
 
-    fn lose(&mut self) -> u32 {
+    fn lose(&mut self) -> Dropped {
         self.connected = false;
         self.frames.values_mut().for_each(|life| life.sent = false);
-        self.chunk.drain(..).map(|(_, _, room)| room).sum()
+        let room = self.chunk.drain(..).map(|(_, _, room)| room).sum::<u32>();
+        let dropped = self.drop_oldest();
+        Dropped { room: dropped.room + room, ..dropped }
+    }
+
+    /// Without a connection only the newest of what nobody answers waits.
+    fn drop_oldest(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        while !self.connected {
+            let unanswerable = || self.frames.iter().filter(|(_, life)| life.keep == Keep::Written);
+            let bytes = unanswerable().map(|(_, life)| life.bytes.len()).sum::<usize>();
+            let Some((oldest, _)) = unanswerable().next().filter(|_| bytes > UNCONNECTED_BYTES) else { break };
+            if unanswerable().count() == 1 {
+                break;
+            }
+            let oldest = *oldest;
+            dropped.room += self.frames.remove(&oldest).unwrap().room;
+            dropped.frames += 1;
+        }
+        dropped
+    }
+
+    fn forbid(&mut self, taken: u64, most: usize) -> Vec<Forbidden<u64>> {
+        let again = |seq: &u64, life: &Life| !life.begun || *seq > taken;
+        let forbidden = self.frames.extract_if(.., |seq, life| again(seq, life) && life.bytes.len() > most);
+        let token = |seq, life: &Life| life.awaited.then_some(seq);
+        forbidden.map(|(seq, life)| Forbidden { seq, token: token(seq, &life), room: life.room }).collect()
     }
 
     /// Returns the room that is given back, and whose answer will not come.
@@ -174,10 +205,11 @@ impl Pair {
                     assert_eq!(given, seq);
                     out.extend_from_slice(&frame);
                 });
-                assert_eq!(pushed.unwrap().0, seq);
                 let room = bytes.into();
                 let life = Life { bytes: frame, room, keep, awaited, begun: false, sent: false, taken: false };
                 model.frames.insert(seq, life);
+                let pushed = pushed.unwrap();
+                assert_eq!((pushed.lane_seq, pushed.dropped), (seq, model.drop_oldest()));
             }
             Step::Write(most, written) if model.connected => self.write(most.into(), written.into()),
             Step::Answer(choice) => {
@@ -204,6 +236,13 @@ impl Pair {
                 let (room, in_doubt) = model.reconnect(taken);
                 assert_eq!(lane.reconnected(taken), Reconnected { in_doubt, room, held: model.held });
             }
+            Step::ReconnectToLess(resumed, most) if !model.connected => {
+                let last_taken = model.frames.iter().filter(|(_, life)| life.taken).map(|(seq, _)| *seq).max();
+                let taken = if resumed { last_taken.unwrap_or(0) } else { 0 };
+                let forbidden = model.forbid(taken, most.into());
+                assert_eq!(lane.forbid(taken, most.into()), forbidden);
+                return self.step(Step::Reconnect(resumed));
+            }
             Step::Release => {
                 lane.release();
                 model.held = false;
@@ -212,10 +251,13 @@ impl Pair {
                 lane.pause(paused);
                 model.paused = paused;
             }
-            Step::Write(..) | Step::GiveUp(_) | Step::Lose | Step::Reconnect(_) => {}
+            Step::Write(..) | Step::GiveUp(_) | Step::Lose => {}
+            Step::Reconnect(_) | Step::ReconnectToLess(..) => {}
         }
         let unanswered = self.model.frames.iter().find(|(_, life)| life.begun).map(|(seq, _)| *seq);
         assert_eq!(self.lane.first_unanswered(), unanswered);
+        let wanted = self.model.frames.values().filter(|life| !life.begun).map(|life| life.bytes.len()).sum::<usize>();
+        assert!(self.lane.waiting.len() <= 2 * wanted, "what is given up does not stay, connected or not");
     }
 
     /// Writes and answers all that is left.
@@ -249,13 +291,13 @@ impl Pair {
 
 pub(super) fn lane() -> LaneQueue<u64> {
     let mut lane = LaneQueue::new(|frame| Bytes::from(flagged(frame)));
-    lane.span_max = SPAN;
+    (lane.span_max, lane.unconnected_bytes_max) = (SPAN, UNCONNECTED_BYTES);
     lane
 }
 
-/// After any sequence of publishes, writes, answers and lost connections: what goes out is every frame whole and in
+/// After any sequence of publishes, writes, answers, changes of mind and lost connections: what goes out is every frame whole and in
 /// order, on each connection first what may have been sent before, flagged; nothing goes out too far beyond an
-/// unanswered frame; and all room and every token comes back once.
+/// unanswered frame; all room and every token comes back once; and less waits in vain than not.
 ///
 /// With `settles`, the last connection holds until all is answered: nothing is left behind then.
 pub(crate) fn run(steps: impl IntoIterator<Item = Step>, settles: bool) {

@@ -77,6 +77,14 @@ impl<T> Retained<T> {
         self.next = self.slots.partition_point(|slot| slot.seq <= taken);
     }
 
+    /// The numbers of the frames beyond `taken` that have more than so many bytes.
+    pub(super) fn longer_than(&self, taken: u64, frame_bytes_max: usize) -> impl Iterator<Item = u64> {
+        let is_longer = move |slot: &&Slot<T>| {
+            slot.seq > taken && slot.frame.as_ref().is_some_and(|frame| frame.bytes.len() > frame_bytes_max)
+        };
+        self.slots.iter().filter(is_longer).map(|slot| slot.seq)
+    }
+
     pub(super) fn all_sent(&self) -> bool {
         self.slots.range(self.next..).all(|slot| slot.frame.is_none())
     }

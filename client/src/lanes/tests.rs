@@ -14,6 +14,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::GiveUp),
         1 => Just(Step::Lose),
         2 => any::<bool>().prop_map(Step::Reconnect),
+        1 => (any::<bool>(), 0..60_u8).prop_map(|(resumed, most)| Step::ReconnectToLess(resumed, most)),
         2 => Just(Step::Release),
         1 => any::<bool>().prop_map(Step::Pause),
     ]
@@ -29,7 +30,8 @@ proptest! {
 }
 
 fn push(lane: &mut LaneQueue<u64>, bytes: usize) -> Result<(u64, bool), LaneEnded> {
-    lane.push(1, Keep::Written, None, |_, out| out.extend_from_slice(&vec![0; bytes]))
+    let queued = lane.push(1, Keep::Written, None, |_, out| out.extend_from_slice(&vec![0; bytes]))?;
+    Ok((queued.lane_seq, queued.wake))
 }
 
 fn push_kept(lane: &mut LaneQueue<u64>) {

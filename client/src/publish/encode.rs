@@ -13,7 +13,19 @@ use super::{Aim, Publish};
 /// Bytes of a `Publish` frame beyond its texts and its payload, at most: keys, lengths and numbers.
 const FRAME_OVERHEAD_BYTES_MAX: usize = 128;
 
+/// Bytes by which a frame grows when it says that it may have been sent before, at most: the flag, and a longer length.
+pub(crate) const FLAG_BYTES_MAX: usize = 5;
+
 impl Publish<'_> {
+    /// How many bytes the frame has on the wire, with the greatest numbers and flags.
+    pub(crate) fn frame_bytes(&self, ack: AckLevel) -> usize {
+        let (mut event, mut head) = (Count(FLAG_BYTES_MAX), Count(0));
+        self.write_event(&Stamp { source: u64::MAX, lane_seq: u64::MAX, published_at_us: u64::MAX }, &mut event);
+        self.write_head(ack, &mut head);
+        let frame_bytes = bytes_field_length(head.0 + bytes_field_length(event.0));
+        encoded_len_varint(frame_bytes as u64) + frame_bytes
+    }
+
     /// At least as many bytes as the frame has.
     pub(crate) fn frame_bytes_max(&self) -> usize {
         let aim = match &self.aim {

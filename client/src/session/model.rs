@@ -48,8 +48,6 @@ pub(super) struct World {
     connected: bool,
     /// Whether the broker still reads.
     open: bool,
-    /// The requests that renew.
-    renewals: BTreeSet<u64>,
     asked: BTreeMap<u64, Operation>,
     /// Zones by the application's ids.
     believed: BTreeMap<u32, wire::Zone>,
@@ -66,7 +64,6 @@ impl World {
             broker: None,
             connected: false,
             open: false,
-            renewals: BTreeSet::new(),
             asked: BTreeMap::new(),
             believed: BTreeMap::new(),
             live_topics: BTreeSet::new(),
@@ -101,6 +98,14 @@ impl World {
                         assert!(zone.id >= HANDED_OVER_ZONE_ID_MIN);
                         assert!(self.believed.insert(zone.id, zone).is_none(), "an id that is not in use");
                     }
+                }
+                Effect::NotRenewed { what: Renewal::Zones(zones), .. } => {
+                    assert_eq!(zones.len(), 1, "only what is refused by itself is dropped");
+                    assert!(self.believed.remove(&zones[0].id).is_some());
+                }
+                Effect::NotRenewed { what: Renewal::Topics(topics), .. } => {
+                    assert_eq!(topics.len(), 1, "only what is refused by itself is dropped");
+                    self.live_topics.remove(&topics[0].id);
                 }
                 Effect::GoingAway(_) => self.open = false,
                 Effect::Acked(_) | Effect::PublishRefused(_) => unreachable!("nothing is published"),
@@ -191,18 +196,17 @@ impl World {
         } else {
             (self.broker, self.renewed) = (Some(Broker::new()), false);
             self.session.connected(&limits);
-            self.renewals = self.session.renewing.iter().map(|(request_id, _)| *request_id).collect();
         }
     }
 
     fn answer(&mut self, refuse: bool) {
         let Some(broker) = &mut self.broker else { return };
         let Some(frame) = broker.unanswered.front() else { return };
-        let is_renewal = self.renewals.contains(&request_id(frame));
-        // A topic that is refused was never the application's.
-        let refuse = refuse && !is_renewal && !matches!(frame, client_frame::Frame::UpdateTopics(_));
+        let is_renewal = self.session.renewing.iter().any(|renewing| renewing.request_id == request_id(frame));
+        // A topic that is refused at first was never the application's.
+        let refuse = refuse && (is_renewal || !matches!(frame, client_frame::Frame::UpdateTopics(_)));
         let Some((request_id, done)) = broker.answer(refuse) else { return };
-        assert!(done || !is_renewal, "a renewal asks for nothing that a new session must refuse");
+        assert!(done || refuse || !is_renewal, "a renewal asks for nothing that a new session must refuse");
         broker.unheard.push_back(if done {
             ServerFrame::InterestApplied(wire::InterestApplied { request_id, epoch: 1 })
         } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zonecast_client::{
     Client, ClientConfig, CloseError, ClosedReason, ConnectError, ConnectionState, ErrorCode, LinkError, Publish,
-    PublishError, TlsConfig, ZoneError,
+    PublishError, SubscribeError, TlsConfig, Zone, ZoneError, ZoneSpec,
 };
 use zonecast_protocol::wire::{self, client_frame::Frame as ClientFrame, server_frame::Frame as ServerFrame};
 
@@ -39,20 +39,6 @@ async fn hello_comes_first_and_nothing_else_before_welcome() {
     let state = client.states().current();
     let ConnectionState::Connected { address, session_id, resumed } = state else { panic!("connected") };
     assert_eq!((address.port(), session_id, resumed), (broker.address.port(), 5, false));
-}
-
-#[tokio::test]
-async fn bad_configurations_are_named() {
-    let broker = FakeBroker::start();
-    let error = |config: ClientConfig| async { Client::connect(config).await.unwrap_err() };
-    assert!(matches!(error(broker.config("no spaces")).await, ConnectError::ClientId(_)));
-    assert!(matches!(error(ClientConfig::new("c").tls(broker.tls())).await, ConnectError::NoAddress));
-    assert!(matches!(error(ClientConfig::new("c").address("a:1")).await, ConnectError::NoTls));
-    assert!(matches!(error(broker.config("c").address("nonsense")).await, ConnectError::BadAddress { .. }));
-    assert!(TlsConfig::from_ca_pem(b"nonsense").unwrap_err().to_string().contains("CA certificate"));
-    assert!(TlsConfig::from_files(None, None).unwrap_err().to_string().contains("name the PEM file"));
-    let missing = TlsConfig::from_files(Some("no-such-directory/ca.pem".as_ref()), None).unwrap_err();
-    assert!(missing.to_string().contains("no-such-directory/ca.pem"));
 }
 
 #[tokio::test]
@@ -239,6 +225,70 @@ async fn closing_does_not_wait_for_ever() {
     guarded("closing", client.close()).await.unwrap();
     assert_eq!(receipt.await, Err(PublishError::Closed));
     guarded("the connection's end", conversation.connection.closed()).await;
+}
+
+/// A runtime of the client's own, to be shut down beneath it.
+#[tokio::test]
+async fn whoever_waits_for_a_client_whose_runtime_has_ended_is_told() {
+    let broker = FakeBroker::start();
+    let (shut_down, until) = tokio::sync::oneshot::channel::<()>();
+    let (connect, connected) = tokio::sync::oneshot::channel();
+    let config = broker.config("c").lane_queue_bytes_max(1);
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            connect.send(Client::connect(config).await.unwrap()).unwrap();
+            let _ = until.await;
+        });
+    });
+    let (client, mut conversation) = tokio::join!(connected, broker.welcome());
+    let client = client.unwrap();
+    let (topic, _) = tokio::join!(client.subscribe("a"), conversation.grant_topics());
+    let mut topic = topic.unwrap();
+    let receipt = client.publish_with_ack(Publish::to_topic("a")).await.unwrap();
+    let full = tokio::spawn({
+        let client = client.clone();
+        async move { client.publish(Publish::to_topic("a")).await }
+    });
+    let subscribing = tokio::spawn({
+        let client = client.clone();
+        async move { client.subscribe("b").await.map(drop) }
+    });
+    assert!(matches!(conversation.next_request().await, ClientFrame::UpdateTopics(_)));
+    drop(shut_down);
+    thread.join().unwrap();
+    assert_eq!(guarded("the receipt", receipt).await, Err(PublishError::Closed));
+    assert_eq!(guarded("the publish", full).await.unwrap(), Err(PublishError::Closed));
+    assert_eq!(guarded("the answer", subscribing).await.unwrap(), Err(SubscribeError::Closed));
+    assert!(guarded("the subscription's end", topic.next()).await.is_none());
+    assert!(matches!(closed(&client).await, ClosedReason::Aborted));
+    assert!(matches!(guarded("closing", client.close()).await, Err(CloseError::Aborted { .. })));
+}
+
+/// Neither by what waits to be written, nor by a broker that is stuck while its QUIC stack lives.
+#[tokio::test]
+async fn closing_does_not_wait_behind_what_cannot_be_written() {
+    let broker = FakeBroker::start();
+    let config = broker.config("c").close_timeout(Duration::from_millis(50));
+    let (client, mut conversation) = tokio::join!(Client::connect(config), broker.welcome());
+    let client = client.unwrap();
+    let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
+    let zones = zones.unwrap();
+    let kinds = (0..30).map(|n| format!("{n:060}")).collect::<Vec<_>>();
+    // Each of a megabyte.
+    let changes = (0..8_u32).map(|first| {
+        let zone = |n: u32| ZoneSpec::new(first * 500 + n, "earth", Zone::new(0.0, 0.0, 1.0, 1.0).unwrap());
+        let put = (1..=500).map(|n| zone(n).kinds(kinds.clone())).collect::<Vec<_>>();
+        let control = zones.control();
+        tokio::spawn(async move { control.put(put).await })
+    });
+    let changes = changes.collect::<Vec<_>>();
+    // Read a little, so that the client has begun to write them.
+    assert!(matches!(conversation.next_request().await, ClientFrame::UpdateZones(_)));
+    guarded("closing", client.close()).await.unwrap();
+    for change in changes {
+        assert_eq!(guarded("the answer", change).await.unwrap(), Err(ZoneError::Closed));
+    }
 }
 
 #[tokio::test]

@@ -180,11 +180,12 @@ async fn an_event_that_cannot_be_read_is_shown_as_a_gap() {
 #[tokio::test]
 async fn a_broken_welcome_is_complained_about() {
     type Change = fn(&mut wire::Welcome);
-    let cases: [(&str, Change); 4] = [
+    let cases: [(&str, Change); 5] = [
         ("another source", |welcome| welcome.source += 1),
         ("another version", |welcome| welcome.protocol_version = 2),
         ("no limits", |welcome| welcome.limits = None),
         ("no lane", |welcome| welcome.limits.as_mut().unwrap().lanes_max = 0),
+        ("frames that fill the memory", |welcome| welcome.limits.as_mut().unwrap().frame_bytes_max = u32::MAX),
     ];
     for (what, change) in cases {
         let broker = FakeBroker::start();

@@ -3,8 +3,10 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
 mod broker;
+mod configuring;
 mod connection;
 mod hostile;
+mod moving;
 mod processing;
 mod publishing;
 mod receiving;

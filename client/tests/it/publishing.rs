@@ -86,6 +86,19 @@ async fn refusals_are_seen_with_and_without_acknowledgement() {
 }
 
 #[tokio::test]
+async fn a_refusal_whose_receipt_was_dropped_is_seen_like_one_that_nobody_asked_for() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation) = connected(&broker).await;
+    let mut refusals = client.refusals();
+    drop(client.publish_with_ack(Publish::to_topic("a")).await.unwrap());
+    conversation.lane().await.next_publish().await;
+    let refused = wire::PublishRefused { lane: 0, lane_seq: 1, code: 51, message: "no".into() };
+    conversation.send(ServerFrame::PublishRefused(refused)).await;
+    let Some(RefusalItem::Refused(refused)) = guarded("the refusal", refusals.next()).await else { panic!("refused") };
+    assert_eq!((refused.lane, refused.lane_seq, refused.refusal.code), (0, 1, ErrorCode::PermissionDenied));
+}
+
+#[tokio::test]
 async fn what_the_broker_would_refuse_is_not_sent() {
     let broker = FakeBroker::start();
     let (client, mut conversation) = connected(&broker).await;

@@ -70,6 +70,39 @@ async fn transient_events_are_not_remembered() {
     assert_eq!(client.stats().duplicates, 0);
 }
 
+fn state(key: &str, lane_seq: u64) -> zonecast_protocol::wire::Event {
+    let class = DeliveryClass::State.into();
+    zonecast_protocol::wire::Event { class, key: key.into(), ..place_event(lane_seq) }
+}
+
+/// On its way to this client the second value had replaced the first, which its publisher then sent again.
+#[tokio::test]
+async fn no_older_value_of_a_key_comes_behind_a_newer_one() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation, mut zones) = receiver(&broker).await;
+    conversation.deliver(&state("k", 12)).await;
+    assert_eq!(next_event(&mut zones).await, 12);
+    conversation.cut();
+    let mut again = broker.accept().await;
+    again.welcome_to(6).await;
+    again.grant_zones().await;
+    again.deliver_as(&state("k", 11), RESENT).await;
+    again.deliver_as(&state("k", 12), RESENT).await;
+    // Of another key, publisher or lane it is no older value; nor does it matter that one is not flagged.
+    again.deliver_as(&state("other", 10), RESENT).await;
+    again.deliver(&zonecast_protocol::wire::Event { lane: 1, ..state("k", 11) }).await;
+    again.deliver(&zonecast_protocol::wire::Event { source: 78, ..state("k", 11) }).await;
+    again.deliver(&state("k", 14)).await;
+    again.deliver(&state("k", 13)).await;
+    again.deliver(&state("k", 15)).await;
+    assert!(matches!(next(&mut zones).await, ZoneItem::Interrupted));
+    for expected in [10, 11, 11, 14, 15] {
+        assert_eq!(next_event(&mut zones).await, expected);
+    }
+    let stats = client.stats();
+    assert_eq!((stats.duplicates, stats.outdated, stats.missing), (1, 2, 0));
+}
+
 #[tokio::test]
 async fn datagrams_are_handed_on_and_missed_when_they_do_not_come() {
     let broker = FakeBroker::start();

@@ -143,6 +143,88 @@ async fn everything_is_renewed_before_it_counts_as_connected() {
     assert!(topic.next().await.unwrap().event().is_some());
 }
 
+/// The next request, refused.
+async fn refuse(conversation: &mut Conversation) -> Vec<u32> {
+    let (request_id, refused) = match conversation.next_request().await {
+        ClientFrame::UpdateZones(update) => (update.request_id, ids(&update.upsert)),
+        ClientFrame::UpdateTopics(update) => (update.request_id, update.add.iter().map(|topic| topic.id).collect()),
+        other => panic!("{other:?}"),
+    };
+    let (code, message) = (ErrorCode::PermissionDenied as i32, "not any more".to_owned());
+    conversation.send(ServerFrame::RequestRefused(wire::RequestRefused { request_id, code, message })).await;
+    refused
+}
+
+#[tokio::test]
+async fn what_a_broker_refuses_to_renew_is_dropped_and_the_rest_goes_on() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation) = connected(&broker).await;
+    let (zones, _) = tokio::join!(client.subscribe_zones([zone(1), zone(2), zone(3)]), conversation.grant_zones());
+    let (topic, _) = tokio::join!(client.subscribe("users.*"), conversation.grant_topics());
+    let (mut zones, mut topic) = (zones.unwrap(), topic.unwrap());
+    conversation.close(ErrorCode::ShuttingDown, "");
+    let mut again = broker.welcome().await;
+    let change = tokio::spawn({
+        let control = zones.control();
+        async move { control.put([zone(4)]).await }
+    });
+    assert_eq!(refuse(&mut again).await, [1, 2, 3]);
+    assert_eq!(refuse(&mut again).await, [1], "the topic");
+    // In halves: the first is good, in the second only the third is.
+    assert_eq!(ids(&again.grant_zones().await.upsert), [1]);
+    assert_eq!(refuse(&mut again).await, [2, 3]);
+    assert_eq!(refuse(&mut again).await, [2]);
+    assert_eq!(ids(&again.grant_zones().await.upsert), [3]);
+    assert_eq!(ids(&again.grant_zones().await.upsert), [4], "changes come behind the whole renewal");
+    guarded("the change", change).await.unwrap().unwrap();
+    again.deliver(&place_event(1)).await;
+    let mut refused = Vec::new();
+    loop {
+        match guarded("an item", zones.next()).await.unwrap() {
+            ZoneItem::Refused { zones, refusal } => {
+                assert_eq!((refusal.code, &refusal.message[..]), (ErrorCode::PermissionDenied, "not any more"));
+                refused.extend(zones.iter().map(ZoneSpec::id));
+            }
+            ZoneItem::Interrupted => {}
+            ZoneItem::Event(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(refused, [2]);
+    while !matches!(guarded("an item", topic.next()).await, Some(TopicItem::Refused { .. })) {}
+    again.close(ErrorCode::ShuttingDown, "");
+    let mut third = broker.welcome().await;
+    assert_eq!(ids(&third.grant_zones().await.upsert), [1, 3, 4], "and what was refused is not asked for again");
+    let connected = |state: &ConnectionState| matches!(state, ConnectionState::Connected { .. });
+    guarded("connected", client.states().wait_for(connected)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_makes_too_long_a_frame_for_the_next_broker_is_refused_and_not_sent() {
+    let broker = FakeBroker::start();
+    let (client, mut conversation) = connected(&broker).await;
+    let long = zone(2).kinds((0..30).map(|n| format!("{n:060}")));
+    let (zones, _) = tokio::join!(client.subscribe_zones([zone(1), long.clone()]), conversation.grant_zones());
+    let mut zones = zones.unwrap();
+    let pending = tokio::spawn({
+        let control = zones.control();
+        async move { control.put([ZoneSpec::new(3, "earth", long.zone()).kinds(long.kind_filter().to_vec())]).await }
+    });
+    assert!(matches!(conversation.next_request().await, ClientFrame::UpdateZones(_)));
+    conversation.close(ErrorCode::ShuttingDown, "");
+    let mut again = broker.accept().await;
+    again.welcome_with(|welcome| welcome.limits.as_mut().unwrap().frame_bytes_max = 1000).await;
+    assert_eq!(ids(&again.grant_zones().await.upsert), [1]);
+    let refused = guarded("the answer", pending).await.unwrap();
+    assert!(matches!(&refused, Err(ZoneError::Refused(refusal)) if refusal.message.contains("1000")), "{refused:?}");
+    loop {
+        if let ZoneItem::Refused { zones, .. } = guarded("an item", zones.next()).await.unwrap() {
+            assert_eq!(zones.iter().map(ZoneSpec::id).collect::<Vec<_>>(), [2]);
+            break;
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_change_that_the_loss_overtakes_is_made_on_the_next_connection() {
     let broker = FakeBroker::start();
@@ -188,24 +270,6 @@ async fn zones_that_are_handed_over_are_shown_and_renewed() {
     // The new session's broker counts anew.
     again.send(ServerFrame::ZonesReceived(received)).await;
     assert!(matches!(zones.next().await, Some(ZoneItem::Received { .. })));
-}
-
-#[tokio::test]
-async fn a_renewal_that_is_refused_is_tried_again() {
-    let broker = FakeBroker::start();
-    let (client, mut conversation) = connected(&broker).await;
-    let (topic, _) = tokio::join!(client.subscribe("users.*"), conversation.grant_topics());
-    let _topic = topic.unwrap();
-    conversation.close(ErrorCode::ShuttingDown, "");
-    let mut again = broker.welcome().await;
-    let ClientFrame::UpdateTopics(asked) = again.control.next().await else { panic!("topics") };
-    let (request_id, code) = (asked.request_id, ErrorCode::PermissionDenied.into());
-    let refused = wire::RequestRefused { request_id, code, message: "rights were taken".into() };
-    again.send(ServerFrame::RequestRefused(refused)).await;
-    guarded("the client to leave", again.connection.closed()).await;
-    let states = client.states();
-    assert!(!matches!(states.current(), ConnectionState::Connected { .. }));
-    broker.welcome().await.grant_topics().await;
 }
 
 #[tokio::test]
@@ -291,4 +355,27 @@ async fn closing_ends_the_streams() {
     assert!(zones.next().await.is_none() && topic.next().await.is_none());
     assert_eq!(zones.put([zone(2)]).await, Err(ZoneError::Closed));
     assert_eq!(client.subscribe("b").await.unwrap_err(), SubscribeError::Closed);
+}
+
+#[tokio::test]
+async fn of_zones_that_are_handed_over_every_one_is_shown_however_late_it_is_read() {
+    let broker = FakeBroker::start();
+    let config = broker.config("c").delivery_queue_items_max(1);
+    let (client, mut conversation) = tokio::join!(Client::connect(config), broker.welcome());
+    let client = client.unwrap();
+    let (zones, _) = tokio::join!(client.subscribe_zones([]), conversation.grant_zones());
+    let mut zones = zones.unwrap();
+    for n in 0..2000 {
+        let given = vec![wire_zone((1 << 31) + n)];
+        let received = wire::ZonesReceived { from_client_id: "other".into(), zones: given, epoch: 1 };
+        conversation.send(ServerFrame::ZonesReceived(received)).await;
+    }
+    // Behind them all, so it tells that the client has read them.
+    let (topic, _) = tokio::join!(client.subscribe("a"), conversation.grant_topics());
+    topic.unwrap();
+    for n in 0..2000 {
+        let item = guarded("a zone", zones.next()).await.unwrap();
+        let ZoneItem::Received { zones, .. } = item else { panic!("{item:?}") };
+        assert_eq!(zones[0].id(), (1 << 31) + n);
+    }
 }

@@ -150,9 +150,10 @@ fn print(report: &LoadReport, as_json: bool) -> anyhow::Result<()> {
         report.deliveries, report.lost, report.duplicated, report.unexpected, report.miscounted_acks
     )?;
     match (broker.cpu_s_per_million_deliveries, broker.cores, broker.rss_mib, broker.rss_per_session_kib) {
-        (Some(per_million), Some(cores), Some(rss), Some(per_session)) => writeln!(
+        (per_million, Some(cores), Some(rss), Some(per_session)) => writeln!(
             out,
-            "broker: {per_million:.2} CPU s per million deliveries, {cores:.2} cores, {rss:.0} MiB, {per_session:.0} KiB per idle session"
+            "broker: {:.2} CPU s per million deliveries, {cores:.2} cores, {rss:.0} MiB, {per_session:.0} KiB per idle session",
+            per_million.unwrap_or(f64::NAN)
         )?,
         _ => writeln!(out, "broker: not a process that was started here, so nothing is known of what it used")?,
     }

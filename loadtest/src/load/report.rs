@@ -98,6 +98,8 @@ pub struct MachineReport {
     /// CPU seconds per second that were used by others than broker and generators: whatever else runs there, and the
     /// system on nobody's behalf. Null where the broker's are not known.
     pub others_cores: Option<f64>,
+    /// Milliseconds by which usage was read later than at the ends of the measured time, at most.
+    pub readings_late_ms: f64,
 }
 
 /// A run with what its plots show.
@@ -113,6 +115,8 @@ pub struct LoadOutcome {
 
 /// Cores that others may use without disturbing a measurement: about what a machine at rest does.
 const OTHERS_CORES_MAX: f64 = 0.15;
+/// Lateness of a reading that shifts figures of usage by no more than some percent, in runs of seconds.
+const READINGS_LATE_MS: f64 = 50.0;
 /// Share of its time from which on a generator's one thread counts as busy.
 pub(super) const BUSY: f64 = 0.95;
 /// Lateness that is no more the timer's.
@@ -156,6 +160,11 @@ impl LoadReport {
             remarks.push(format!(
                 "Other processes used {others:.2} cores meanwhile: latencies and throughput are disturbed."
             ));
+        }
+        if self.machine.readings_late_ms > READINGS_LATE_MS {
+            let late = self.machine.readings_late_ms;
+            remarks
+                .push(format!("The machine stood still: usage was read {late:.0} ms late, so its figures are void."));
         }
         remarks
     }

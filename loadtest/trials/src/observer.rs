@@ -75,6 +75,8 @@ struct EarRecord {
     heard: BTreeSet<Name>,
     /// The highest number of a reliable event, for each publisher and lane.
     highest: BTreeMap<(Run, u8), u64>,
+    /// The highest number of a value of class state, for each publisher, lane and key.
+    newest: BTreeMap<(Run, u8, String), u64>,
     notices: Vec<Step>,
     ended: bool,
 }
@@ -264,19 +266,24 @@ impl Observer {
             return self.violation(ViolationKind::Phantom, format!("{ear} was given {name}, which nobody published"));
         };
         event.deliveries.push(Delivery { ear, at, resent });
-        let is_reliable = event.class == Class::Reliable;
+        let class = event.class.clone();
         let record = self.ears.entry(ear).or_default();
         if !record.heard.insert(name) {
             return self.violation(ViolationKind::Duplicated, format!("{ear} was given {name} twice"));
         }
-        if !is_reliable {
-            return;
-        }
-        let highest = record.highest.entry((name.publisher, name.lane)).or_default();
+        // Of a key's values the newest counts, so an older one must not come behind it, be it flagged or not.
+        let (highest, may_be_flagged) = match class {
+            Class::Reliable => (record.highest.entry((name.publisher, name.lane)).or_default(), true),
+            Class::State(key) => (record.newest.entry((name.publisher, name.lane, key)).or_default(), false),
+            Class::Transient => return,
+        };
         let before = *highest;
         *highest = before.max(name.lane_seq);
-        if name.lane_seq < before && !resent {
-            let what = format!("{ear} was given {name} after {before} of that lane, without a flag");
+        if name.lane_seq < before && !(resent && may_be_flagged) {
+            let what = match may_be_flagged {
+                true => format!("{ear} was given {name} after {before} of that lane, without a flag"),
+                false => format!("{ear} was given {name} after {before}, a newer value of its key"),
+            };
             self.violation(ViolationKind::UnflaggedReorder, what);
         }
     }

@@ -68,7 +68,7 @@ pub(super) fn add_up(
         frozen_sessions: settings.frozen,
         broken_sessions: broken,
         first_error,
-        machine: machine_report(first, last, elapsed_s, broker.cores.map(|broker| broker + generator.cores)),
+        machine: machine_report(window, first, last, broker.cores.map(|broker| broker + generator.cores)),
         broker,
         generator,
         passed: false,
@@ -115,11 +115,14 @@ fn generator_report(published: &Published, first: &Reading, last: &Reading, elap
     }
 }
 
-fn machine_report(first: &Reading, last: &Reading, elapsed_s: f64, ours: Option<f64>) -> MachineReport {
+fn machine_report(window: Window, first: &Reading, last: &Reading, ours: Option<f64>) -> MachineReport {
+    let elapsed_s = Duration::from_nanos(last.at_ns - first.at_ns).as_secs_f64();
+    let late_ns = (first.at_ns - window.start_ns).max(last.at_ns - window.end_ns);
     let (used, all) = (last.machine.0 - first.machine.0, last.machine.1 - first.machine.1);
     MachineReport {
         cores: std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         idle_cores: ((all - used) / elapsed_s).max(0.0),
+        readings_late_ms: Duration::from_nanos(late_ns).as_secs_f64() * 1000.0,
         others_cores: ours.map(|ours| (used / elapsed_s - ours).max(0.0)),
     }
 }

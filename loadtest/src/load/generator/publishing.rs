@@ -12,7 +12,10 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::{JoinSet, unconstrained},
+    time::timeout,
+};
 use zonecast_protocol::Circle;
 
 use super::{GeneratorError, Orders, ProgressTeller, answer, at, moving::Times, unexpected};
@@ -330,7 +333,8 @@ impl<P: Publisher> Line<P> {
 
 /// Awaits what may have to wait for room, and tells for how long it did, in nanoseconds; `None` when it did not.
 async fn hold_watched(work: impl Future<Output = Result<(), TransportError>>) -> Result<Option<u64>, TransportError> {
-    let mut work = pin!(work);
+    // Without tokio's budget, which makes a task wait that does much, and would be taken for a lack of room.
+    let mut work = pin!(unconstrained(work));
     let mut since_ns = None;
     let done = poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Pending => {
@@ -350,6 +354,11 @@ mod tests {
     #[tokio::test]
     async fn only_waiting_counts_as_being_held_back() {
         assert!(hold_watched(async { Ok(()) }).await.unwrap().is_none());
+        let room = tokio::sync::Semaphore::new(1);
+        for _ in 0..10_000 {
+            let takes = async { room.acquire().await.map(drop).map_err(|error| TransportError::new("cannot", error)) };
+            assert!(hold_watched(takes).await.unwrap().is_none(), "there was room each time");
+        }
         let waits = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())

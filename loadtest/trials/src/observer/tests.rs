@@ -121,6 +121,25 @@ fn disorder_is_found_unless_it_is_flagged_or_no_promise() {
 }
 
 #[test]
+fn an_older_value_of_a_key_behind_a_newer_one_is_found_flagged_or_not() {
+    let reorder = Some((ViolationKind::UnflaggedReorder, 1));
+    let other_ear = Ear { subscription: 7, ..EAR };
+    for (key, ear, resent, found) in [
+        ("k", EAR, false, reorder),
+        ("k", EAR, true, reorder),
+        ("other", EAR, true, None),
+        ("k", other_ear, false, None),
+    ] {
+        let mut observer = listening();
+        observer.published(name(1), topic(), Class::State("k".into()), Level::None);
+        observer.published(name(2), topic(), Class::State(key.into()), Level::None);
+        observer.delivered(EAR, name(2), false);
+        observer.delivered(ear, name(1), resent);
+        assert_eq!(only(observer), found, "{key}, {ear}, {resent}");
+    }
+}
+
+#[test]
 fn a_silent_gap_is_found_and_a_shown_one_is_not() {
     for (shown, found) in
         [(None, Some((ViolationKind::SilentGap, 1))), (Some(Notice::Gap), None), (Some(Notice::Interrupted), None)]

@@ -14,7 +14,8 @@ pub enum ViolationKind {
     AckedLost,
     /// Handed to the same application twice, or to both sides of a hand-over.
     Duplicated,
-    /// Out of the order of its lane, and not said to be sent again.
+    /// Out of the order of its lane, and not said to be sent again; or an older value of a key behind a newer one, said to
+    /// be sent again or not.
     UnflaggedReorder,
     /// Acknowledged as routed, and missing without a word.
     SilentGap,
