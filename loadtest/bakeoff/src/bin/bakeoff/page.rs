@@ -16,7 +16,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ef;--soft:#98a2b3;--line:#343b47;--paper:#14181f;--bar:#5d6f8c;--ours:#ee7d45;--good:#4cc38a;--bad:#ff6b61}}
 body{margin:2rem auto;max-width:72rem;padding:0 1rem;font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}
 h1{margin:0}h2{margin:2.5rem 0 .2rem;border-top:1px solid var(--line);padding-top:1.2rem}p{margin:.3rem 0;color:var(--soft)}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(21rem,1fr));gap:1rem 2rem}figure{margin:.8rem 0}figcaption{font-weight:600}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(26rem,1fr));gap:1rem 2rem}figure{margin:.8rem 0}figcaption{font-weight:600}
 table{border-collapse:collapse;margin:1rem 0;width:100%}th,td{text-align:left;padding:.25rem .7rem .25rem 0;border-bottom:1px solid var(--line)}
 td.n{font-variant-numeric:tabular-nums}.met{color:var(--good)}.missed{color:var(--bad);font-weight:600}code{font-size:.9em}
 svg{width:100%;height:auto}svg text{font:13px system-ui,sans-serif;fill:var(--ink)}.bar{fill:var(--bar)}.ours{fill:var(--ours)}.whisker{stroke:var(--ink);stroke-width:1.2}

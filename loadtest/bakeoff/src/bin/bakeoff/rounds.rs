@@ -227,8 +227,7 @@ fn about(plan: &Plan) -> About {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let model = model.map_or("unknown processor", |(_, model)| model);
-    // Where this was started from is no part of the command.
-    let words: Vec<String> = env::args().skip(1).collect();
+    let words = without_places(env::args().skip(1));
     About {
         date: date.format(&time::format_description::well_known::Rfc3339).unwrap_or_default(),
         machine: format!("{cores} cores, {model}, Linux {}", kernel.trim()),
@@ -236,6 +235,21 @@ fn about(plan: &Plan) -> About {
         rounds: plan.rounds,
         seconds: plan.seconds,
     }
+}
+
+/// A command line without the options that say where programs are, which says nothing to anybody else.
+fn without_places(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut place_follows = false;
+    for word in words {
+        let (option, value) =
+            word.split_once('=').map_or((word.as_str(), None), |(option, value)| (option, Some(value)));
+        let is_place = matches!(option, "--zonecast" | "--nats-server" | "--valkey-server" | "--redis-server");
+        if !std::mem::replace(&mut place_follows, is_place && value.is_none()) && !is_place {
+            kept.push(word);
+        }
+    }
+    kept
 }
 
 /// Tables to where JSON does not go.
@@ -261,6 +275,12 @@ fn tell(options: &ComparisonOptions, results: &Results) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_told_without_places() {
+        let words = ["--nats-server", "/opt/nats", "--quick", "--zonecast=/opt/zonecast", "--peers", "tcp"];
+        assert_eq!(without_places(words.map(str::to_owned).into_iter()), ["--quick", "--peers", "tcp"]);
+    }
 
     #[test]
     fn rounds_are_interleaved_and_nobody_is_always_first() {
