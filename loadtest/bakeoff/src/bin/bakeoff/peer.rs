@@ -35,7 +35,7 @@ impl Peer {
     /// Who takes part unless somebody is named. Valkey as packaged has no TLS, and Debian's Redis has; without TLS they
     /// are alike, and Valkey is newer.
     pub(crate) const USUAL: [Self; 8] =
-        [Self::Zonecast, Self::Tcp, Self::Grpc, Self::Zmq, Self::NatsTls, Self::Nats, Self::ValkeyTls, Self::Valkey];
+        [Self::Zonecast, Self::Tcp, Self::Grpc, Self::Zmq, Self::NatsTls, Self::Nats, Self::RedisTls, Self::Valkey];
 
     /// Its name on the command line and in results.
     pub(crate) fn name(self) -> &'static str {
