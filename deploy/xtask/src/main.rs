@@ -3,10 +3,11 @@
 //! Every command is a thin shell (start a program, read the tree) around functions that only compute, and those are
 //! the ones under test. It deliberately knows nothing of how zonecast works: it may be built while the broker is not.
 //!
-//! Where to start: [`Command`] lists the commands; each has a module. A new command (a bake-off against other
-//! brokers) is one more variant there, one module with `Options` and `run`, nothing else.
+//! Where to start: [`Command`] lists the commands; each has a module. A new command is one more
+//! variant there, one module with `Options` and `run`, nothing else.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool speaks through its streams")]
 
+mod bakeoff;
 mod chaos;
 mod ci;
 mod deny;
@@ -53,6 +54,7 @@ enum Command {
     Mutants(mutants::Options),
     Sim(sim::Options),
     Chaos(chaos::Options),
+    Bakeoff(bakeoff::Options),
     Ci(ci::Options),
 }
 
@@ -76,6 +78,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Mutants(options) => mutants::run(&workspace, &options),
         Command::Sim(options) => sim::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
+        Command::Bakeoff(options) => bakeoff::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),
     }
 }

@@ -9,7 +9,7 @@ use super::Finding;
 
 /// Who may use whom: the directory of a member, and the directories of the members that it may name. A `*` at the end
 /// stands for everything below. Whatever a member reaches through others follows from this.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
     ("broker/core", &["protocol"]),
     ("broker", &["protocol", "broker/core"]),
@@ -17,6 +17,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("services/*", &["protocol", "client", "services/*"]),
     ("benches", &["protocol", "broker/core"]),
     ("loadtest", &["protocol", "client"]),
+    ("loadtest/bakeoff", &["protocol", "broker/core", "loadtest"]),
     ("loadtest/trials", &["protocol", "broker", "client"]),
     ("deploy/*", &["*"]),
 ];
