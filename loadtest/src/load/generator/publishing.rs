@@ -141,6 +141,8 @@ struct Line<P> {
     under_way_max: u64,
     /// Whether brute force knows how many sessions an acknowledgement should name.
     counts_are_certain: bool,
+    /// Sessions that the broker may end during the run, because they do not read.
+    frozen: u32,
     under_way: u64,
     /// When the events under way were sent; only where it matters.
     sent_ns: Option<VecDeque<u64>>,
@@ -189,6 +191,7 @@ impl<P: Publisher> Line<P> {
             schedule,
             under_way_max: u64::from(settings.window),
             counts_are_certain: !is_moving,
+            frozen: settings.frozen,
             under_way: 0,
             sent_ns: is_moving.then(VecDeque::new),
             times: Vec::new(),
@@ -314,7 +317,9 @@ impl<P: Publisher> Line<P> {
             let sequence = self.done.published - self.under_way;
             #[allow(clippy::cast_possible_truncation, reason = "a pool has at most 4,096 circles")]
             let place = (sequence % self.pool.circles.len() as u64) as usize;
-            let is_wrong = matched.is_some_and(|matched| matched != self.pool.sessions[place]);
+            let most = self.pool.sessions[place];
+            let is_right = |matched: u32| (most.saturating_sub(self.frozen)..=most).contains(&matched);
+            let is_wrong = matched.is_some_and(|matched| !is_right(matched));
             self.done.miscounted_acks += u64::from(is_wrong && self.counts_are_certain);
             if let Some(sent) = &mut self.sent_ns {
                 self.times.extend(sent.pop_front().map(|sent_ns| (sent_ns, acked_ns)));
