@@ -168,8 +168,11 @@ impl Session {
     }
 
     fn set_gauge(&self) {
-        let over = self.outbox.borrow().is_over_soft_mark(self.scarcity.get());
-        self.gauge.set(over && !self.closing.get());
+        let outbox = self.outbox.borrow();
+        let over = outbox.is_over_soft_mark(self.scarcity.get());
+        // Publishers that are held back go on at half the mark: at the mark itself each would go on for a few events.
+        let holds = over || self.gauge.is_over() && outbox.is_over_soft_mark(self.scarcity.get() + 1);
+        self.gauge.set(holds && !self.closing.get());
         if !over {
             self.over_since.set(None);
         } else if self.over_since.get().is_none() {

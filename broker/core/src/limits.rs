@@ -7,14 +7,15 @@ pub struct OutboxLimits {
     pub deliveries_max: usize,
     /// Most bytes of events that wait. Default: 64 MiB.
     pub bytes_max: usize,
-    /// From so many waiting deliveries on, reliable publishers to the session are held back. Default: 8,192.
+    /// From so many waiting or unacknowledged deliveries on, reliable publishers to the session are held back, until it
+    /// is down to half of it. Default: 4,096.
     pub deliveries_soft: usize,
-    /// From so many waiting bytes on, reliable publishers to the session are held back. Default: 8 MiB.
+    /// From so many bytes of these on, likewise. Default: 8 MiB.
     pub bytes_soft: usize,
 }
 
 impl Default for OutboxLimits {
     fn default() -> Self {
-        Self { deliveries_max: 65_536, bytes_max: 64 << 20, deliveries_soft: 8_192, bytes_soft: 8 << 20 }
+        Self { deliveries_max: 65_536, bytes_max: 64 << 20, deliveries_soft: 4_096, bytes_soft: 8 << 20 }
     }
 }

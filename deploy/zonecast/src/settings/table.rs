@@ -170,9 +170,9 @@ pub(super) static SETTINGS: &[Setting] = &[
     ),
     row(
         "outbox.deliveries_soft",
-        "8_192",
+        "4_096",
         Slot::Count(1, 1 << 24, |draft| &mut draft.outbox.deliveries_soft),
-        "From so many waiting deliveries on, reliable publishers to the session are held back.",
+        "From so many waiting deliveries on, reliable publishers to the session wait, until half of them are left.",
     ),
     row(
         "outbox.bytes_soft",
