@@ -2,7 +2,9 @@
 //!
 //! What came of it, and which faults are left on purpose, is in `broker/RELIABILITY.md`.
 
-use anyhow::{Result, bail};
+use std::fs;
+
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::workspace::Workspace;
@@ -43,6 +45,8 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let tool = tool::installed(workspace, "cargo-mutants", VERSION)?;
     let results = workspace.cache().join("mutants");
+    // The tool makes only the last directory of the path itself.
+    fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
     let mut unnoticed = Vec::new();
     for package in PACKAGES.into_iter().filter(|package| options.package.as_deref().is_none_or(|only| only == *package))
     {

@@ -20,7 +20,9 @@ fn report(output: &Output) -> Value {
 }
 
 fn number(report: &Value, path: &str) -> f64 {
-    report.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {report}"))
+    let found = report.pointer(path).and_then(Value::as_f64);
+    assert!(found.is_some(), "{path} in {report}");
+    found.unwrap()
 }
 
 fn assert_exact(report: &Value) {
