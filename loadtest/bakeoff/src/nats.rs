@@ -1,7 +1,7 @@
 //! NATS, as its users would: one subject per zone, the publisher knowing the zones.
 //!
 //! An event is complete when the client library has it, as usual with core NATS; what keeps NATS and its client from
-//! dropping is the window of [`progress`](crate::progress).
+//! dropping is the window of `progress.rs`.
 
 use std::{
     future::poll_fn,

@@ -2,7 +2,7 @@
 //!
 //! The client is our own: pipelined, in RESP3, so that a subscribed connection may publish too, and cheaper than the
 //! usual libraries. An event is complete when the server has answered all its `PUBLISH`es. The window of
-//! [`progress`](crate::progress) keeps the server from cutting subscribers off.
+//! `progress.rs` keeps the server from cutting subscribers off.
 
 mod client;
 mod resp;
