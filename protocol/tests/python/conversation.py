@@ -878,7 +878,7 @@ async def lanes(stage: Stage) -> None:
 
 @check
 async def acknowledgements(stage: Stage) -> None:
-    """None where none was asked for; a refusal in any case; PROCESSED is not offered."""
+    """None where none was asked for; a refusal in any case; PROCESSED when the receiver says that it has processed."""
     owner, publisher = await stage.join_all("owner", "publisher")
     await listen_to_fences(owner)
     await owner.listen("a.b")
@@ -890,11 +890,16 @@ async def acknowledgements(stage: Stage) -> None:
     publisher.send_event(publisher.event(place=at("earth", math.nan, 0)), ack=zc.ACK_NONE)
     refused = await publisher.receive_refusal()
     expect_equal(zc.code_name(refused.code), "INVALID_GEOMETRY", "code of a refusal that was not asked for")
-    processed = publisher.send_event(publisher.event(topic="a.b"), ack=zc.ACK_PROCESSED)
-    await expect_refused(publisher.answer(processed), "ACK_UNSUPPORTED")
     await expect_deliveries({owner: [silent, spoken]}, publisher)
     owner.acknowledge(through_seq=2)  # read, and nothing done with it
-    await owner.ping()
+    awaited = publisher.event(topic="a.b")
+    answer = publisher.send_event(awaited, ack=zc.ACK_PROCESSED)
+    delivery = await owner.receive()
+    expect_equal(delivery.data, awaited.SerializeToString(), "what waits to be processed")
+    await publisher.ping()
+    expect(not answer.done(), "no answer before it is processed")
+    owner.acknowledge(through_seq=delivery.seq, processed=[delivery.seq])
+    expect_equal(await publisher.answer(answer), 1, "sessions that have processed it")
 
 
 @check

@@ -408,9 +408,10 @@ class Session:
         self.connection.send_frame(Connection.CONTROL, ping=Ping(nonce=nonce))
         return await self.connection.wait(pong, "Pong")
 
-    def acknowledge(self, through_seq: int) -> None:
-        """Says which deliveries are done."""
-        self.connection.send_frame(Connection.CONTROL, delivery_ack=DeliveryAck(through_seq=through_seq))
+    def acknowledge(self, through_seq: int, *, processed: Iterable[int] = ()) -> None:
+        """Says which deliveries were received, and which of those that somebody waits for were processed."""
+        ack = DeliveryAck(through_seq=through_seq, processed=processed)
+        self.connection.send_frame(Connection.CONTROL, delivery_ack=ack)
 
     async def goodbye(self) -> Close:
         """Leaves in order; returns how the broker closed."""
