@@ -20,5 +20,6 @@ pub mod redis;
 pub mod target;
 pub mod tcp;
 pub mod tls;
+mod writing;
 #[cfg(feature = "zeromq")]
 pub mod zeromq;

@@ -20,10 +20,9 @@ use crate::{
     progress::{Reports, Window},
     target::PeerTarget,
     tls,
+    writing::Writing,
 };
 
-/// What is taken in is written at the latest when there is this much of it.
-const WRITE_BYTES: usize = 64 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 /// The circle, before the application's bytes.
 const HEAD_BYTES: usize = 24;
@@ -92,8 +91,7 @@ impl Transport for Redis {
         };
         let reading = spawn_local(reading.run());
         Ok(RedisPublisher {
-            writer,
-            pending: BytesMut::with_capacity(2 * WRITE_BYTES),
+            writing: Writing::new(writer),
             message: BytesMut::new(),
             channel: BytesMut::new(),
             completions,
@@ -115,8 +113,7 @@ type Copied = std::rc::Rc<std::cell::RefCell<std::collections::VecDeque<usize>>>
 
 /// Publishes once for each zone.
 pub struct RedisPublisher {
-    writer: WriteHalf<Stream>,
-    pending: BytesMut,
+    writing: Writing<WriteHalf<Stream>>,
     /// The event at hand as it is published.
     message: BytesMut,
     channel: BytesMut,
@@ -151,18 +148,14 @@ impl Publisher for RedisPublisher {
             self.channel.clear();
             self.channel.extend_from_slice(ZONE_CHANNEL);
             resp::put_number(&mut self.channel, usize::try_from(*zone).unwrap_or(usize::MAX));
-            resp::put_command(&mut self.pending, &[b"PUBLISH", &self.channel, &self.message]);
+            resp::put_command(&mut self.writing.pending, &[b"PUBLISH", &self.channel, &self.message]);
         }
         self.copies.borrow_mut().push_back(copies);
-        if self.pending.len() >= WRITE_BYTES { self.flush().await } else { Ok(()) }
+        self.writing.flush_if_full().await
     }
 
     async fn flush(&mut self) -> Result<(), TransportError> {
-        let write = async {
-            self.writer.write_all_buf(&mut self.pending).await?;
-            self.writer.flush().await
-        };
-        write.await.map_err(|error| TransportError::new("cannot publish", error))
+        self.writing.flush().await
     }
 
     async fn completed(&mut self, done: &mut Vec<Option<u32>>) -> Result<(), TransportError> {
@@ -174,7 +167,7 @@ impl Publisher for RedisPublisher {
     }
 
     async fn close(mut self) {
-        drop(self.writer.shutdown().await);
+        self.writing.close().await;
         self.reading.abort();
     }
 }

@@ -19,10 +19,9 @@ use crate::{
     frame::{self, Frame, FrameError},
     target::PeerTarget,
     tls,
+    writing::Writing,
 };
 
-/// What is taken in is written at the latest when there is this much of it.
-const WRITE_BYTES: usize = 64 * 1024;
 const READ_BYTES: usize = 64 * 1024;
 
 type Stream = TlsStream<TcpStream>;
@@ -59,7 +58,7 @@ impl Transport for Tcp {
         let (reader, writer) = tokio::io::split(self.connect().await?);
         let completions = Completions::default();
         let reading = spawn_local(read_acks(reader, completions.clone()));
-        Ok(TcpPublisher { writer, pending: BytesMut::with_capacity(2 * WRITE_BYTES), completions, reading })
+        Ok(TcpPublisher { writing: Writing::new(writer), completions, reading })
     }
 
     async fn subscriber(&self, session: u32, zones: &[(u32, Zone)]) -> Result<TcpSubscriber, TransportError> {
@@ -82,24 +81,19 @@ impl Transport for Tcp {
 /// Publishes, with an acknowledgement for each event.
 #[derive(Debug)]
 pub struct TcpPublisher {
-    writer: WriteHalf<Stream>,
-    pending: BytesMut,
+    writing: Writing<WriteHalf<Stream>>,
     completions: Completions,
     reading: JoinHandle<()>,
 }
 
 impl Publisher for TcpPublisher {
     async fn publish(&mut self, event: Outgoing<'_>) -> Result<(), TransportError> {
-        frame::put_event(&mut self.pending, &event.circle, event.payload);
-        if self.pending.len() >= WRITE_BYTES { self.flush().await } else { Ok(()) }
+        frame::put_event(&mut self.writing.pending, &event.circle, event.payload);
+        self.writing.flush_if_full().await
     }
 
     async fn flush(&mut self) -> Result<(), TransportError> {
-        let write = async {
-            self.writer.write_all_buf(&mut self.pending).await?;
-            self.writer.flush().await
-        };
-        write.await.map_err(|error| TransportError::new("cannot publish", error))
+        self.writing.flush().await
     }
 
     async fn completed(&mut self, done: &mut Vec<Option<u32>>) -> Result<(), TransportError> {
@@ -111,8 +105,7 @@ impl Publisher for TcpPublisher {
     }
 
     async fn close(mut self) {
-        // The broker ends the session all the same when the connection just breaks.
-        drop(self.writer.shutdown().await);
+        self.writing.close().await;
         self.reading.abort();
     }
 }
