@@ -40,9 +40,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// A short look at every target: a minute for all of them, besides building.
+    /// A short look: a minute for every target.
     pub(crate) fn smoke() -> Self {
-        Self { seconds: 5, only: Vec::new() }
+        Self { seconds: 60, only: Vec::new() }
     }
 }
 
