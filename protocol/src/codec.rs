@@ -290,6 +290,46 @@ fn deliver_head(seq: u64, flags: DeliverFlags, event_length: u64) -> ([u8; DELIV
     (head, length)
 }
 
+/// The first of some `Deliver` frames, as [`encode_deliver`] wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodedDeliver<'a> {
+    /// The delivery's number.
+    pub seq: u64,
+    /// What it says beside.
+    pub flags: DeliverFlags,
+    /// The encoded event.
+    pub event: &'a [u8],
+    /// Bytes of the whole frame, its length prefix included.
+    pub frame_bytes: usize,
+}
+
+/// Reads back the first of the frames that [`encode_deliver`] has appended to a buffer; `None` behind the last, and where
+/// something else stands.
+#[must_use]
+pub fn first_encoded_deliver(frames: &[u8]) -> Option<EncodedDeliver<'_>> {
+    let frame_bytes = first_frame_bytes(frames)?;
+    let mut rest = &frames[..frame_bytes];
+    decode_varint(&mut rest).ok()?;
+    if *rest.split_off_first()? != DELIVER_KEY {
+        return None;
+    }
+    decode_varint(&mut rest).ok()?;
+    let (mut seq, mut flags) = (0, DeliverFlags::default());
+    loop {
+        let key = rest.split_off_first()?;
+        let value = decode_varint(&mut rest).ok()?;
+        match *key {
+            SEQ_KEY => seq = value,
+            RESENT_KEY => flags.resent = value != 0,
+            AWAIT_PROCESSING_KEY => flags.await_processing = value != 0,
+            EVENT_KEY if value == rest.len() as u64 => {
+                return Some(EncodedDeliver { seq, flags, event: rest, frame_bytes });
+            }
+            _ => return None,
+        }
+    }
+}
+
 /// Appends a whole `ServerFrame` with a `Gap`.
 pub fn encode_gap(from_seq: u64, to_seq: u64, reason: GapReason, out: &mut BytesMut) {
     let gap = crate::wire::Gap { from_seq, to_seq, reason: reason.into() };

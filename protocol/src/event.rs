@@ -4,6 +4,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use crate::{
     Circle, GeometryError, Kind, Limits, Refusal, Topic, WorldName, check_state_key,
+    publish_view::low_u32,
     wire::{DeliveryClass, ErrorCode},
 };
 
@@ -151,12 +152,6 @@ impl<'a> RawPlace<'a> {
         }
         Ok(())
     }
-}
-
-/// Protobuf's rule for 32-bit fields sent as longer varints: the low 32 bits count.
-#[allow(clippy::cast_possible_truncation)]
-fn low_u32(value: u64) -> u32 {
-    value as u32
 }
 
 impl<'a> RawEvent<'a> {

@@ -4,11 +4,12 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message;
 use zonecast_protocol::codec::{
-    DeliverFlags, FrameCutter, FrameError, decode_client_frame, decode_server_frame, encode_client_frame,
-    encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap, encode_server_frame, first_frame_bytes,
+    DeliverFlags, EncodedDeliver, FrameCutter, FrameError, decode_client_frame, decode_server_frame,
+    encode_client_frame, encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap, encode_server_frame,
+    first_encoded_deliver, first_frame_bytes,
 };
 use zonecast_protocol::wire::{self, client_frame, server_frame};
-use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target, Zone};
+use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, PublishView, Target, Zone};
 
 fn quake() -> wire::Event {
     wire::Event {
@@ -359,12 +360,39 @@ proptest! {
         }
     }
 
+    /// Whatever encoders write is read as prost reads it, and nothing else is read as something else.
+    #[test]
+    fn publishes_are_read_as_prost_reads_them(
+        fields in any::<(i32, bool, bool, u32, bool)>(),
+        event in any::<Vec<u8>>(),
+        (place, byte) in any::<(prop::sample::Index, u8)>(),
+    ) {
+        let (ack, exclude_self, resent, expires_in_ms, require_match) = fields;
+        let event = event.into();
+        let publish = wire::Publish { ack, exclude_self, resent, expires_in_ms, require_match, event };
+        let mut frame = wire::ClientFrame { frame: Some(client_frame::Frame::Publish(publish.clone())) }.encode_to_vec();
+        prop_assert_eq!(PublishView::read(&frame), Some(PublishView::from(&publish)));
+        let place = place.index(frame.len());
+        frame[place] = byte;
+        for frame in [&frame[..], &frame[..place]] {
+            if let Some(view) = PublishView::read(frame) {
+                let read = decode_client_frame(Bytes::copy_from_slice(frame));
+                let Ok(client_frame::Frame::Publish(publish)) = read else { panic!("{view:?}, {read:?}") };
+                prop_assert_eq!(view, PublishView::from(&publish));
+            }
+        }
+    }
+
     #[test]
     fn the_delivery_encoder_equals_prost(seq: u64, resent: bool, await_processing: bool, event: Vec<u8>) {
         let (mut quick, mut plain) = (BytesMut::new(), BytesMut::new());
         let flags = DeliverFlags { resent, await_processing };
         encode_deliver(seq, flags, &event, &mut quick);
         let datagram = encode_deliver_datagram(seq, flags, &event);
+        let read = EncodedDeliver { seq, flags, event: &event, frame_bytes: quick.len() };
+        let followed = [&quick[..], &event[..]].concat();
+        prop_assert_eq!(first_encoded_deliver(&followed), Some(read));
+        prop_assert_eq!(first_encoded_deliver(&quick[..quick.len() - 1]), None);
         let deliver = wire::Deliver { seq, resent, await_processing, event: event.into() };
         // An empty bytes field is left out by prost and written by us; both decode alike.
         if !deliver.event.is_empty() {

@@ -1,8 +1,10 @@
 //! What waits for one session and what it has not acknowledged, bounded, and what gives way when it is too slow.
 
+mod chunks;
 mod heritage;
 mod kept;
 mod room;
+mod run;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,9 +15,18 @@ use zonecast_protocol::{
     wire::GapReason,
 };
 
-pub use self::heritage::{LeftDeliveries, ResumePoint, Succession};
-use self::kept::{Kept, What, Written};
-use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
+pub use self::{
+    chunks::Chunks,
+    heritage::{LeftDeliveries, ResumePoint, Succession},
+};
+use self::{
+    kept::{Kept, What, Written},
+    run::Run,
+};
+use crate::{
+    Arrival, OutboundEvent, OutboxLimits, Outcome, Ticket,
+    outbound::{HeldEvent, StateKey},
+};
 
 /// So many numbers that were written and not acknowledged are kept for each delivery that may be held.
 const NUMBERS_KEPT_PER_DELIVERY: usize = 2;
@@ -61,11 +72,20 @@ pub struct NeverSent {
     pub seq: u64,
 }
 
+/// One place in the row of what waits.
+#[derive(Debug)]
+enum Entry {
+    /// Deliveries that go out as they lie there.
+    Run(Run<BytesMut>),
+    /// One that may give way before, or is awaited.
+    Slot(Slot),
+}
+
 #[derive(Debug)]
 struct Slot {
     seq: u64,
     /// `None` once the event was dropped to make room.
-    event: Option<OutboundEvent>,
+    event: Option<HeldEvent>,
     /// Written to an earlier session of the client, or sent twice by its publisher.
     resent: bool,
     /// How many runs of the client were lost with it.
@@ -83,9 +103,13 @@ pub struct Outbox {
     limits: OutboxLimits,
     /// Whether what was written is kept until it is received.
     keeps: bool,
-    /// Ascending by `seq`; dropped slots are swept out when they are the majority.
-    slots: VecDeque<Slot>,
-    /// Slots with an event.
+    /// Ascending by number; vacant slots are swept out when they are the majority.
+    entries: VecDeque<Entry>,
+    /// Slots without an event.
+    vacant: usize,
+    /// Room that the last run needed; the next one will need about as much.
+    run_bytes: usize,
+    /// Deliveries that wait, and the bytes of their events.
     waiting: usize,
     waiting_bytes: usize,
     next_seq: u64,
@@ -113,7 +137,9 @@ impl Outbox {
         Self {
             limits,
             keeps,
-            slots: VecDeque::new(),
+            entries: VecDeque::new(),
+            vacant: 0,
+            run_bytes: 0,
             waiting: 0,
             waiting_bytes: 0,
             next_seq: 1,
@@ -194,90 +220,159 @@ impl Outbox {
     }
 
     /// Queues an event, or says why not. After [`Pushed::Overflow`] nothing is queued any more.
-    pub fn push(&mut self, event: OutboundEvent) -> Pushed {
+    pub fn push(&mut self, event: &OutboundEvent<'_>) -> Pushed {
         let pushed = if self.overflowed { Pushed::Overflow } else { self.push_if_room(event) };
         self.overflowed = pushed == Pushed::Overflow;
         pushed
     }
 
-    fn push_if_room(&mut self, event: OutboundEvent) -> Pushed {
+    fn push_if_room(&mut self, event: &OutboundEvent<'_>) -> Pushed {
         // Numbers of transient events cost little, and hold nobody back; but a client that reads and never acknowledges
         // would have them kept without an end.
         if self.kept.len() >= NUMBERS_KEPT_PER_DELIVERY * self.limits.deliveries_max {
             return Pushed::Overflow;
         }
-        if let Some(seq) = event.state_key().and_then(|key| self.state.get(key)).copied() {
-            return self.replace(seq, event);
+        let head = event.head();
+        if let Some(seq) = head.state_key().and_then(|key| self.state.get(key)).copied() {
+            return self.replace(seq, event.held());
         }
         if !self.make_room(1, event.bytes().len()) {
-            if event.is_transient() {
+            if head.is_transient() {
                 self.next_seq += 1;
                 self.dropped_total += 1;
                 return Pushed::Dropped;
             }
             return Pushed::Overflow;
         }
-        let resent = event.arrival().resent;
-        self.append(event, resent, 0);
+        let Arrival { at_us, resent, .. } = head.arrival();
+        if head.is_plain() {
+            self.append_plain(event.bytes(), resent, at_us, 0);
+        } else {
+            self.append(event.held(), resent, 0);
+        }
         Pushed::Queued
     }
 
     /// Gives an event the next number and its place in the accounts, whether there is room or not.
-    fn append(&mut self, event: OutboundEvent, resent: bool, crashes: u32) {
+    fn append(&mut self, event: HeldEvent, resent: bool, crashes: u32) {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.waiting += 1;
         self.waiting_bytes += event.bytes().len();
-        if event.is_transient() {
+        if event.head().is_transient() {
             self.transient.push_back(seq);
             self.transient_bytes += event.bytes().len();
-        } else if let Some(key) = event.state_key() {
+        } else if let Some(key) = event.head().state_key() {
             self.state.insert(Arc::clone(key), seq);
         }
-        self.slots.push_back(Slot { seq, event: Some(event), resent, crashes });
+        self.entries.push_back(Entry::Slot(Slot { seq, event: Some(event), resent, crashes }));
+    }
+
+    /// As [`append`](Self::append), for an event that is reliable and that nobody waits for.
+    fn append_plain(&mut self, event: &[u8], resent: bool, at_us: u64, crashes: u32) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.waiting += 1;
+        self.waiting_bytes += event.len();
+        match self.entries.back_mut() {
+            Some(Entry::Run(run)) if run.takes(seq, crashes) => run.append(event, resent, at_us),
+            _ => {
+                let mut run = Run::new(seq, crashes, self.run_bytes.max(2 * event.len()));
+                run.append(event, resent, at_us);
+                self.entries.push_back(Entry::Run(run));
+            }
+        }
     }
 
     /// Encodes what waits, oldest first, until `out` holds at least `bytes_max` bytes or nothing is left. Transient
     /// events for which there is room among the `datagrams` go there.
     ///
-    /// `waited` is told for each delivery how many microseconds it spent here, by the clock that `now_us` is read from.
+    /// `waited` is told how many microseconds deliveries spent here, by the clock that `now_us` is read from, and how many
+    /// they were.
     pub fn drain(
         &mut self,
-        out: &mut BytesMut,
+        out: &mut Chunks,
         bytes_max: usize,
         datagrams: &mut Datagrams,
         now_us: u64,
-        mut waited: impl FnMut(u64),
+        mut waited: impl FnMut(u64, usize),
     ) -> Drained {
         let mut drained = Drained::default();
         while out.len() < bytes_max {
-            let Some(slot) = self.slots.pop_front() else {
-                drained.gaps += self.announce_gap_before(self.next_seq, out);
-                break;
-            };
-            let Slot { seq, event: Some(event), resent, crashes } = slot else { continue };
-            let arrival = event.arrival();
-            let flags = DeliverFlags { resent, await_processing: arrival.ticket.is_some() };
-            self.forget(seq, &event);
-            waited(now_us.saturating_sub(arrival.at_us));
-            drained.deliveries += 1;
-            if event.is_transient() && datagrams.take(seq, flags, event.bytes()) {
-                drained.gaps += self.announce_gap_before(seq, out);
-                let (from, _) = self.datagrams.unwrap_or((seq, seq));
-                self.datagrams = Some((from, seq));
-            } else {
-                drained.gaps += self.announce_gap_before(seq, out);
-                self.explain_datagrams(out);
-                encode_deliver(seq, flags, event.bytes(), out);
-            }
-            self.written_through = seq;
-            if arrival.ticket.is_some() || self.keeps {
-                let is_transient = event.is_transient();
-                let what = if is_transient { What::Transient } else { What::Delivery(event, crashes) };
-                self.kept.keep(Written { seq, what });
+            match self.entries.pop_front() {
+                None => {
+                    drained.gaps += self.announce_gap_before(self.next_seq, out);
+                    break;
+                }
+                Some(Entry::Run(run)) => {
+                    drained.gaps += self.announce_gap_before(run.first_seq, out);
+                    self.explain_datagrams(out);
+                    let run = self.front_of(run, bytes_max.saturating_sub(out.len()));
+                    for (at_us, count) in run.arrivals() {
+                        waited(now_us.saturating_sub(*at_us), *count);
+                    }
+                    drained.deliveries += run.deliveries as u64;
+                    self.write_run(run.seal(), out);
+                }
+                Some(Entry::Slot(Slot { event: None, .. })) => self.vacant -= 1,
+                Some(Entry::Slot(Slot { seq, event: Some(event), resent, crashes })) => {
+                    waited(now_us.saturating_sub(event.head().arrival().at_us), 1);
+                    drained.deliveries += 1;
+                    drained.gaps += self.announce_gap_before(seq, out);
+                    self.write_one(seq, event, resent, crashes, out, datagrams);
+                }
             }
         }
         drained
+    }
+
+    /// As much of a run as is to be written; the rest waits on.
+    fn front_of(&mut self, mut run: Run<BytesMut>, bytes_max: usize) -> Run<BytesMut> {
+        if run.frames().len() <= bytes_max {
+            self.run_bytes = run.frames().len() + run.frames().len() / 4;
+            return run;
+        }
+        let front = run.split_front(bytes_max);
+        if run.deliveries > 0 {
+            self.entries.push_front(Entry::Run(run));
+        }
+        front
+    }
+
+    fn write_run(&mut self, run: Run<Bytes>, out: &mut Chunks) {
+        self.waiting -= run.deliveries;
+        self.waiting_bytes -= run.event_bytes;
+        self.written_through = run.next_seq() - 1;
+        out.push(run.frames());
+        if self.keeps {
+            self.kept.keep(Written { seq: run.first_seq, what: What::Run(run) });
+        }
+    }
+
+    fn write_one(
+        &mut self,
+        seq: u64,
+        event: HeldEvent,
+        resent: bool,
+        crashes: u32,
+        out: &mut Chunks,
+        datagrams: &mut Datagrams,
+    ) {
+        let (is_transient, await_processing) = (event.head().is_transient(), event.ticket().is_some());
+        let flags = DeliverFlags { resent, await_processing };
+        self.forget(seq, &event);
+        if is_transient && datagrams.take(seq, flags, event.bytes()) {
+            let (from, _) = self.datagrams.unwrap_or((seq, seq));
+            self.datagrams = Some((from, seq));
+        } else {
+            self.explain_datagrams(out);
+            encode_deliver(seq, flags, event.bytes(), out.open());
+        }
+        self.written_through = seq;
+        if await_processing || self.keeps {
+            let what = if is_transient { What::Transient } else { What::Delivery(event, crashes) };
+            self.kept.keep(Written { seq, what });
+        }
     }
 
     /// Whether datagrams were sent that are not explained on the stream.
@@ -287,13 +382,13 @@ impl Outbox {
     }
 
     /// Explains on the stream which numbers were sent as datagrams, if any were since the last time.
-    pub fn explain_datagrams(&mut self, out: &mut BytesMut) {
+    pub fn explain_datagrams(&mut self, out: &mut Chunks) {
         if let Some((from, to)) = self.datagrams.take() {
-            encode_datagrams(from, to, out);
+            encode_datagrams(from, to, out.open());
         }
     }
 
-    fn announce_gap_before(&mut self, seq: u64, out: &mut BytesMut) -> u64 {
+    fn announce_gap_before(&mut self, seq: u64, out: &mut Chunks) -> u64 {
         let (from, to) = (self.written_through + 1, seq - 1);
         if from > to {
             return 0;
@@ -304,10 +399,10 @@ impl Outbox {
             self.kept.keep(Written { seq: to, what: What::Gap(to + 1 - from) });
         }
         if from <= self.inherited_through {
-            encode_gap(from, to.min(self.inherited_through), GapReason::Evicted, out);
+            encode_gap(from, to.min(self.inherited_through), GapReason::Evicted, out.open());
         }
         if to > self.inherited_through {
-            encode_gap(from.max(self.inherited_through + 1), to, GapReason::SlowConsumer, out);
+            encode_gap(from.max(self.inherited_through + 1), to, GapReason::SlowConsumer, out.open());
         }
         1 + u64::from(from <= self.inherited_through && to > self.inherited_through)
     }
@@ -330,7 +425,7 @@ impl Outbox {
         self.kept.received(through_seq);
         for (what, seqs) in done {
             for seq in *seqs {
-                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.arrival().ticket) {
+                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.ticket()) {
                     outcome(ticket, *what);
                 }
             }
@@ -339,15 +434,15 @@ impl Outbox {
     }
 
     /// Takes a departing event out of the accounts.
-    fn forget(&mut self, seq: u64, event: &OutboundEvent) {
+    fn forget(&mut self, seq: u64, event: &HeldEvent) {
         self.waiting -= 1;
         self.waiting_bytes -= event.bytes().len();
-        if let Some(key) = event.state_key()
+        if let Some(key) = event.head().state_key()
             && self.state.get(key) == Some(&seq)
         {
             self.state.remove(key);
         }
-        if event.is_transient() {
+        if event.head().is_transient() {
             // Departures are in order, so the oldest number noted is this one.
             self.transient.pop_front();
             self.transient_bytes -= event.bytes().len();
