@@ -275,9 +275,9 @@ impl Outbox {
         self.waiting += 1;
         self.waiting_bytes += event.len();
         match self.entries.back_mut() {
-            Some(Entry::Run(run)) if run.takes(seq, crashes) => run.append(event, resent, at_us),
+            Some(Entry::Run(run)) if run.takes(seq, crashes, event.len()) => run.append(event, resent, at_us),
             _ => {
-                let mut run = Run::new(seq, crashes, self.run_bytes.max(2 * event.len()));
+                let mut run = Run::new(seq, crashes, event.len(), self.run_bytes);
                 run.append(event, resent, at_us);
                 self.entries.push_back(Entry::Run(run));
             }

@@ -8,9 +8,9 @@ use zonecast_protocol::codec::{
     DELIVER_OVERHEAD_BYTES_MAX, DeliverFlags, EncodedDeliver, encode_deliver, first_encoded_deliver,
 };
 
-/// A run takes no more deliveries once it has so many bytes. Many short ones would cost more than the copies they save:
-/// QUIC's send buffer looks at its chunks one by one.
-const RUN_BYTES: usize = 32 << 10;
+/// Most bytes of a run of several deliveries. Many short ones would cost more than the copies they save: QUIC's send buffer
+/// looks at its chunks one by one.
+const RUN_BYTES_MAX: usize = 32 << 10;
 /// Room for the first deliveries of a run.
 const ROOM_BYTES_MIN: usize = 256;
 
@@ -101,16 +101,17 @@ fn each_frame(mut frames: &[u8]) -> impl Iterator<Item = EncodedDeliver<'_>> {
 }
 
 impl Run<BytesMut> {
-    /// An empty run, with room for so many bytes or a sensible number of them.
-    pub(super) fn new(first_seq: u64, crashes: u32, room_bytes: usize) -> Self {
-        let room_bytes = room_bytes.clamp(ROOM_BYTES_MIN, RUN_BYTES + DELIVER_OVERHEAD_BYTES_MAX);
-        let frames = BytesMut::with_capacity(room_bytes);
+    /// An empty run, with room for an event of so many bytes, and for so many bytes in all if that is sensible.
+    pub(super) fn new(first_seq: u64, crashes: u32, event_bytes: usize, room_bytes: usize) -> Self {
+        let room_bytes = room_bytes.clamp(ROOM_BYTES_MIN, RUN_BYTES_MAX);
+        let frames = BytesMut::with_capacity(room_bytes.max(event_bytes + DELIVER_OVERHEAD_BYTES_MAX));
         Self { first_seq, deliveries: 0, event_bytes: 0, crashes, arrivals: Vec::new(), frames }
     }
 
-    /// Whether a delivery with this number and this past belongs here.
-    pub(super) fn takes(&self, seq: u64, crashes: u32) -> bool {
-        self.next_seq() == seq && self.crashes == crashes && self.frames.len() < RUN_BYTES
+    /// Whether a delivery with this number and this past belongs here, and fits.
+    pub(super) fn takes(&self, seq: u64, crashes: u32, event_bytes: usize) -> bool {
+        let fits = self.frames.len() + event_bytes + DELIVER_OVERHEAD_BYTES_MAX <= RUN_BYTES_MAX;
+        fits && self.next_seq() == seq && self.crashes == crashes
     }
 
     /// Takes the next delivery.
