@@ -19,7 +19,7 @@ use crate::{
     event::Event,
     intake::Intake,
     lanes::{Freed, LaneQueue},
-    publish::flag_resent,
+    publish::{FLAG_BYTES_MAX, flag_resent},
     publisher::{Receipt, RefusedPublish},
     routes::Routes,
     session::{Operation, OperationError},
@@ -165,7 +165,7 @@ impl Shared {
             opened = true;
             Arc::new(Lane {
                 number,
-                queue: Mutex::new(LaneQueue::new(flag_resent)),
+                queue: Mutex::new(LaneQueue::new(flag_resent, FLAG_BYTES_MAX)),
                 room: Semaphore::new(self.queues.lane_bytes_max as usize),
                 work: Notify::new(),
             })
