@@ -22,7 +22,7 @@
 //!
 //! while let Some(item) = zones.next().await {
 //!     match item {
-//!         ZoneItem::Event(event) => println!("{}: {:?}", event.kind(), event.payload()),
+//!         ZoneItem::Event(event) => println!("{}: {}", event.kind(), event.payload().escape_ascii()),
 //!         other => println!("{other:?}"),
 //!     }
 //! }
