@@ -168,7 +168,11 @@ impl Shared {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with_limits(Limits::clone)
+    }
+
+    pub(crate) fn with_limits<T>(&self, look: impl FnOnce(&Limits) -> T) -> T {
+        look(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {

@@ -116,7 +116,7 @@ impl<'a> Fields<'a> {
         if wire_type != WireType::Varint {
             return Err(Malformed("a number has another wire type"));
         }
-        quick_varint(&mut self.0).ok_or_else(|| Malformed("a varint is broken"))
+        quick_varint(&mut self.0).ok_or(Malformed("a varint is broken"))
     }
 
     #[inline]
@@ -135,7 +135,7 @@ impl<'a> Fields<'a> {
         if wire_type != WireType::LengthDelimited {
             return Err(Malformed("a text or byte field has another wire type"));
         }
-        let length = quick_varint(&mut self.0).ok_or_else(|| Malformed("a length is broken"))?;
+        let length = quick_varint(&mut self.0).ok_or(Malformed("a length is broken"))?;
         let length = usize::try_from(length).map_err(|_| Malformed("a length is beyond the event's end"))?;
         let Some((bytes, rest)) = self.0.split_at_checked(length) else {
             return Err(Malformed("a length is beyond the event's end"));
