@@ -11,8 +11,13 @@ use thiserror::Error;
 
 use crate::{
     code_label,
-    wire::{ClientFrame, ErrorCode, GapReason, ServerFrame, client_frame, server_frame},
+    wire::{ClientFrame, Deliver, ErrorCode, GapReason, ServerFrame, client_frame, server_frame},
 };
+
+mod quick;
+
+pub(crate) use quick::quick_varint;
+use quick::{deliver_in, publish_ack_in};
 
 /// Most bytes of a length prefix; five carry 35 bits.
 const LENGTH_PREFIX_BYTES_MAX: usize = 5;
@@ -198,7 +203,15 @@ pub fn decode_client_frame(frame: Bytes) -> Result<client_frame::Frame, FrameErr
 ///
 /// # Errors
 /// The bytes are no protobuf, or no known member is set.
-pub fn decode_server_frame(frame: Bytes) -> Result<server_frame::Frame, FrameError> {
+pub fn decode_server_frame(mut frame: Bytes) -> Result<server_frame::Frame, FrameError> {
+    // These two come by the million, nearly always in one form; read by hand they take a tenth of the time.
+    if let Some((deliver, event)) = deliver_in(&frame) {
+        frame.advance(frame.len() - event.len());
+        return Ok(server_frame::Frame::Deliver(Deliver { event: frame, ..deliver }));
+    }
+    if let Some(ack) = publish_ack_in(&frame) {
+        return Ok(server_frame::Frame::PublishAck(ack));
+    }
     ServerFrame::decode(frame)?.frame.ok_or(FrameError::Unknown)
 }
 

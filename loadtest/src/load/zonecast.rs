@@ -192,7 +192,7 @@ impl Subscriber for ZonecastSubscriber {
                             sink.batch();
                         }
                         if let ZoneItem::Event(event) = item {
-                            sink.payload(session, &event.payload());
+                            sink.payload(session, event.payload());
                         }
                     }
                     Poll::Ready(None) => {
