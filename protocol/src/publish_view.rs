@@ -1,8 +1,6 @@
 //! A borrowed look at a publish: what a broker reads of each, without copying it and without counting who shares it.
 
-use prost::encoding::decode_varint;
-
-use crate::wire;
+use crate::{codec::quick_varint, wire};
 
 /// Tag and wire type (2: length-delimited) of `ClientFrame.publish`.
 const PUBLISH_KEY: u8 = (5 << 3) | 2;
@@ -40,12 +38,12 @@ impl<'a> PublishView<'a> {
     #[must_use]
     pub fn read(frame: &'a [u8]) -> Option<Self> {
         let mut rest = frame;
-        if *rest.split_off_first()? != PUBLISH_KEY || decode_varint(&mut rest).ok()? != rest.len() as u64 {
+        if *rest.split_off_first()? != PUBLISH_KEY || quick_varint(&mut rest)? != rest.len() as u64 {
             return None;
         }
         let mut publish = Self::default();
         while let Some(key) = rest.split_off_first() {
-            let value = decode_varint(&mut rest).ok()?;
+            let value = quick_varint(&mut rest)?;
             match *key {
                 ACK_KEY => publish.ack = low_u32(value).cast_signed(),
                 EXCLUDE_SELF_KEY => publish.exclude_self = value != 0,

@@ -1,10 +1,9 @@
-//! Frames of the broker's that come by the million, read by hand in the one form in which they come nearly always.
+//! Frames that come by the million, read by hand in the one form in which they come nearly always.
 
-use bytes::Bytes;
 use prost::encoding::decode_varint;
 
-use super::{AWAIT_PROCESSING_KEY, DELIVER_KEY, EVENT_KEY, RESENT_KEY, SEQ_KEY};
-use crate::wire::{Deliver, PublishAck};
+use super::{AWAIT_PROCESSING_KEY, DELIVER_KEY, DeliverFlags, EVENT_KEY, RESENT_KEY, SEQ_KEY};
+use crate::wire::PublishAck;
 
 /// Tag and wire type (2: length-delimited) of `ServerFrame.publish_ack`.
 const PUBLISH_ACK_KEY: u8 = (4 << 3) | 2;
@@ -13,15 +12,39 @@ const LANE_KEY: u8 = 1 << 3;
 const LANE_SEQ_KEY: u8 = 2 << 3;
 const MATCHED_KEY: u8 = 3 << 3;
 
-/// Takes apart what [`encode_deliver`](super::encode_deliver) writes, its length prefix aside: all but the event, and the event.
+/// The first of some `Deliver` frames, as [`encode_deliver`](super::encode_deliver) wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodedDeliver<'a> {
+    /// The delivery's number.
+    pub seq: u64,
+    /// What it says beside.
+    pub flags: DeliverFlags,
+    /// The encoded event.
+    pub event: &'a [u8],
+    /// Bytes of the whole frame, its length prefix included.
+    pub frame_bytes: usize,
+}
+
+/// Reads back the first of the frames that [`encode_deliver`](super::encode_deliver) has appended to a buffer; `None` behind
+/// the last, and where something else stands.
+#[must_use]
+pub fn first_encoded_deliver(frames: &[u8]) -> Option<EncodedDeliver<'_>> {
+    let mut rest = frames;
+    let length = usize::try_from(quick_varint(&mut rest)?).ok()?;
+    let frame_bytes = frames.len() - rest.len() + length;
+    let (seq, flags, event) = deliver_in(rest.get(..length)?)?;
+    Some(EncodedDeliver { seq, flags, event, frame_bytes })
+}
+
+/// Takes apart what [`encode_deliver`](super::encode_deliver) writes, its length prefix aside.
 ///
 /// `None` for every other frame, and for a `Deliver` in any other of the many forms that protobuf permits.
-pub(super) fn deliver_in(frame: &[u8]) -> Option<(Deliver, &[u8])> {
+pub(super) fn deliver_in(frame: &[u8]) -> Option<(u64, DeliverFlags, &[u8])> {
     let mut rest = body_of(frame, DELIVER_KEY)?;
     let seq = varint_field(&mut rest, SEQ_KEY)?;
     let resent = varint_field(&mut rest, RESENT_KEY)? != 0;
     let await_processing = varint_field(&mut rest, AWAIT_PROCESSING_KEY)? != 0;
-    Some((Deliver { seq, resent, await_processing, event: Bytes::new() }, body_of(rest, EVENT_KEY)?))
+    Some((seq, DeliverFlags { resent, await_processing }, body_of(rest, EVENT_KEY)?))
 }
 
 /// As [`deliver_in`], what prost writes as a `PublishAck`.
