@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use quinn::{Connection, SendStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zonecast_core::{Chunks, Datagrams};
 
 use super::{
@@ -17,8 +17,14 @@ const WRITE_BYTES: usize = 64 << 10;
 /// How long the stream may say nothing of datagrams that were sent.
 const DATAGRAMS_EXPLAINED_AFTER: Duration = Duration::from_millis(50);
 
-/// Writes deliveries: at once when the stream is idle, many in one chunk when they come faster than it takes them.
-pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: Connection) -> Served {
+/// Writes deliveries: at once when the stream is idle, many in one chunk when they come faster than it takes them. With
+/// `coalesce`, the first waits for so long for others.
+pub(super) async fn write(
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    connection: Connection,
+    coalesce: Duration,
+) -> Served {
     let stall = worker.shared.config.connections.slow_consumer_timeout;
     let mut stream = None;
     let mut chunks = Chunks::default();
@@ -32,6 +38,9 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
         };
         if !filled {
             break;
+        }
+        if !coalesce.is_zero() && session.outbox().bytes() < WRITE_BYTES {
+            sleep(coalesce).await;
         }
         take_some(&worker, &session, &connection, &mut chunks);
         let unexplained = session.outbox().has_unexplained_datagrams();

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -44,11 +45,12 @@ pub struct Zonecast {
     tls: TlsConfig,
     class: DeliveryClass,
     ack: LoadAck,
+    coalesce: Duration,
 }
 
 impl Zonecast {
     async fn connect(&self, name: String) -> Result<Client, TransportError> {
-        let mut config = ClientConfig::new(name).tls(self.tls.clone());
+        let mut config = ClientConfig::new(name).tls(self.tls.clone()).coalesce(self.coalesce);
         for address in &self.target.addresses {
             config = config.address(address);
         }
@@ -74,7 +76,8 @@ impl Transport for Zonecast {
             LoadClass::State => DeliveryClass::State,
             LoadClass::Transient => DeliveryClass::Transient,
         };
-        Ok(Self { target: target.clone(), tls, class, ack: settings.ack })
+        let coalesce = Duration::from_millis(settings.coalesce_ms.into());
+        Ok(Self { target: target.clone(), tls, class, ack: settings.ack, coalesce })
     }
 
     async fn publisher(&self, index: u32) -> Result<ZonecastPublisher, TransportError> {

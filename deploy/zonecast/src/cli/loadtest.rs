@@ -96,6 +96,9 @@ pub(crate) struct LoadArgs {
     /// With --rate max: events that each publisher keeps under way.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) window: u32,
+    /// Milliseconds for which the broker may hold deliveries back, so that several go out together; at most 100.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) coalesce_ms: u32,
     /// How long is measured.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub(crate) seconds: f64,
@@ -184,6 +187,7 @@ impl LoadtestArgs {
             moves_per_second: world.moves_per_second,
             frozen: world.frozen,
             window: load.window,
+            coalesce_ms: load.coalesce_ms,
             generators: load.generators,
             seed: world.seed,
         }
