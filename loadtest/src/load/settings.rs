@@ -92,6 +92,8 @@ pub struct LoadSettings {
     pub window: u32,
     /// Milliseconds for which the broker may hold deliveries back, so that several go out together; at most 100.
     pub coalesce_ms: u32,
+    /// Most bytes of a UDP payload at both ends, 1,200 to 65,527; more than 1,452 only counts where the path carries it.
+    pub udp_payload_bytes_max: u16,
     /// Processes that host sessions, at most one per session; publishers have one more.
     pub generators: u32,
     /// From which the world follows.
@@ -118,6 +120,7 @@ impl Default for LoadSettings {
             frozen: 0,
             window: 1024,
             coalesce_ms: 0,
+            udp_payload_bytes_max: 1_452,
             generators: 1,
             seed: 1,
         }
@@ -165,6 +168,7 @@ impl LoadSettings {
         within("warm-up", self.warm_up_s, 0.0, 3600.0)?;
         within("window", self.window, 1, 1_000_000)?;
         within("coalesce-ms", self.coalesce_ms, 0, 100)?;
+        within("udp-payload", self.udp_payload_bytes_max, 1_200, 65_527)?;
         within("generators", self.generators, 1, self.sessions.min(256))?;
         if let Rate::PerSecond(rate) = self.rate {
             within("rate", rate, 0.1, 1e8)?;

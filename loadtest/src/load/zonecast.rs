@@ -12,8 +12,8 @@ use std::{
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 use zonecast_client::{
-    Client, ClientConfig, DeliveryClass, PendingReceipt, Publish, PublishError, Receipt, TlsConfig, Zone, ZoneControl,
-    ZoneItem, ZoneSpec, ZoneSubscription,
+    Client, ClientConfig, DeliveryClass, PendingReceipt, Publish, PublishError, Receipt, TlsConfig, TransportOptions,
+    Zone, ZoneControl, ZoneItem, ZoneSpec, ZoneSubscription,
 };
 
 use super::{
@@ -46,11 +46,14 @@ pub struct Zonecast {
     class: DeliveryClass,
     ack: LoadAck,
     coalesce: Duration,
+    udp_payload_bytes_max: u16,
 }
 
 impl Zonecast {
     async fn connect(&self, name: String) -> Result<Client, TransportError> {
-        let mut config = ClientConfig::new(name).tls(self.tls.clone()).coalesce(self.coalesce);
+        let mut transport = TransportOptions::default();
+        transport.udp_payload_bytes_max = self.udp_payload_bytes_max;
+        let mut config = ClientConfig::new(name).tls(self.tls.clone()).coalesce(self.coalesce).transport(transport);
         for address in &self.target.addresses {
             config = config.address(address);
         }
@@ -77,7 +80,8 @@ impl Transport for Zonecast {
             LoadClass::Transient => DeliveryClass::Transient,
         };
         let coalesce = Duration::from_millis(settings.coalesce_ms.into());
-        Ok(Self { target: target.clone(), tls, class, ack: settings.ack, coalesce })
+        let udp_payload_bytes_max = settings.udp_payload_bytes_max;
+        Ok(Self { target: target.clone(), tls, class, ack: settings.ack, coalesce, udp_payload_bytes_max })
     }
 
     async fn publisher(&self, index: u32) -> Result<ZonecastPublisher, TransportError> {
