@@ -65,12 +65,6 @@ impl EventHead {
         Self { at_us, rare, class: view.class, resent }
     }
 
-    /// What is promised.
-    #[must_use]
-    pub fn class(&self) -> DeliveryClass {
-        self.class
-    }
-
     /// How it came.
     #[must_use]
     pub fn arrival(&self) -> Arrival {

@@ -1,5 +1,5 @@
 //! The outbox against what a receiver may observe, told by separate code.
-#![allow(clippy::unwrap_used, reason = "a helper fails the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
 
 #[path = "outboxes/sent.rs"]
 mod sent;
@@ -248,4 +248,39 @@ fn memory_stays_bounded_behind_a_stuck_reliable_event() {
     let mut out = Chunks::default();
     let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
     assert_eq!((drained.deliveries, drained.gaps), (4, 1));
+}
+
+/// Few bytes are copied behind others, many go out as they lie there; either way each byte goes out once, in its place.
+#[test]
+fn long_runs_are_chunks_of_their_own() {
+    let mut outbox = Outbox::new(OutboxLimits::default(), true);
+    let push = |outbox: &mut Outbox, class, count: u64, first: u64| {
+        for number in first..first + count {
+            assert_eq!(outbox.push(&event(number, class, 0, 150).outbound()), Pushed::Queued);
+        }
+    };
+    push(&mut outbox, DeliveryClass::Transient, 2, 1);
+    push(&mut outbox, DeliveryClass::Reliable, 10, 3);
+    push(&mut outbox, DeliveryClass::Transient, 1, 13);
+    push(&mut outbox, DeliveryClass::Reliable, 500, 14);
+    let mut out = Chunks::default();
+    assert!(out.is_empty());
+    let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
+    assert_eq!((drained.deliveries, drained.gaps, out.is_empty()), (513, 0, false));
+    let total = out.len();
+    let chunks = out.take();
+    let sizes: Vec<usize> = chunks.iter().map(bytes::Bytes::len).collect();
+    assert_eq!((sizes.iter().sum::<usize>(), out.len(), out.is_empty()), (total, 0, true));
+    assert!(sizes[0] < 4_000, "what is short, all in one: {sizes:?}");
+    assert!(sizes[1..].len() >= 2 && sizes[1..].iter().all(|size| (4_096..=32_768).contains(size)), "{sizes:?}");
+    let mut cutter = FrameCutter::new(4096);
+    cutter.push(chunks.concat().into());
+    for seq in 1..=513 {
+        let frame = decode_server_frame(cutter.next_frame().unwrap().unwrap()).unwrap();
+        let server_frame::Frame::Deliver(deliver) = frame else { panic!("{frame:?}") };
+        assert_eq!((deliver.seq, wire::Event::decode(deliver.event).unwrap().lane_seq), (seq, seq));
+    }
+    // A long run that is acknowledged in part keeps the rest.
+    assert_eq!((outbox.kept(), outbox.acknowledge(400, &[], |_, _| {})), (510, Ok(())));
+    assert_eq!(outbox.kept(), 113);
 }
