@@ -34,15 +34,19 @@ pub(crate) struct Options {
     /// Seconds for each target
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
+    /// Try the same inputs in the same order each time, as far as the seconds reach; by default others every time
+    #[arg(long, value_name = "N")]
+    seed: Option<u32>,
     /// Run only this target; may be given several times
     #[arg(long, value_name = "TARGET")]
     only: Vec<String>,
 }
 
 impl Options {
-    /// A short look: a minute for every target.
+    /// A short look: a minute for every target. Seeded, so that it fails by what was changed and not by chance: new inputs
+    /// are for longer runs to find.
     pub(crate) fn smoke() -> Self {
-        Self { seconds: 60, only: Vec::new() }
+        Self { seconds: 60, seed: Some(1), only: Vec::new() }
     }
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         for target in targets.lines() {
             known.push(target.to_owned());
             if options.only.is_empty() || options.only.iter().any(|only| only == target) {
-                fuzz(workspace, &tool, package, target, options.seconds)?;
+                fuzz(workspace, &tool, package, target, options)?;
             }
         }
     }
@@ -69,7 +73,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn fuzz(workspace: &Workspace, tool: &Path, package: &str, target: &str, seconds: u32) -> Result<()> {
+fn fuzz(workspace: &Workspace, tool: &Path, package: &str, target: &str, options: &Options) -> Result<()> {
+    let Options { seconds, seed, .. } = options;
     let cache = workspace.cache().join("fuzz");
     // What is found goes into the first of them; the one in the tree is only read.
     let found = cache.join("corpus").join(package).join(target);
@@ -83,6 +88,9 @@ fn fuzz(workspace: &Workspace, tool: &Path, package: &str, target: &str, seconds
     command.args(["run", "--fuzz-dir", package, "--target-dir"]).arg(cache.join("target")).arg(target);
     command.arg(&found).arg(workspace.root().join(&kept)).arg("--");
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={INPUT_SECONDS_MAX}"));
+    if let Some(seed) = seed {
+        command.arg(format!("-seed={seed}"));
+    }
     // Quiet but for what is found, and for the counts at the end.
     command.arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}")).args(["-verbosity=0", "-print_final_stats=1"]);
     // A directory, which the slash says.
