@@ -23,7 +23,7 @@ pub(crate) use try_it::{PubArgs, SubArgs};
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ZONECAST_BUILD_COMMIT"), ")");
 
 /// Variables that are read elsewhere than in settings and flags: by the build and by tests.
-const VARIABLES_ELSEWHERE: [&str; 2] = ["ZONECAST_COMMIT", "ZONECAST_TEST_PYTHON"];
+const VARIABLES_ELSEWHERE: [&str; 3] = ["ZONECAST_COMMIT", "ZONECAST_TEST_POSTGRES", "ZONECAST_TEST_PYTHON"];
 
 /// A spatial event-routing message broker
 ///
