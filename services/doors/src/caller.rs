@@ -56,6 +56,14 @@ impl Caller {
             Rights::These(_) => Err(Status::permission_denied(format!("the right {right} is missing"))),
         }
     }
+
+    /// As [`require`](Self::require), but for what belongs to the caller no right is needed.
+    ///
+    /// # Errors
+    /// PERMISSION_DENIED, naming the right.
+    pub fn require_own_or(&self, owner: &str, right: &str) -> Result<(), Status> {
+        if self.subject == owner { Ok(()) } else { self.require(right) }
+    }
 }
 
 impl fmt::Debug for Caller {
@@ -113,6 +121,8 @@ mod tests {
         let refused = caller.require("users.write").unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert!(refused.message().contains("users.write"), "{refused}");
+        caller.require_own_or("7", "users.write").unwrap();
+        assert!(caller.require_own_or("8", "users.write").is_err());
         Caller::local().require("anything").unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    PgPool, SqlitePool,
+    Connection, PgPool, SqlitePool,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -72,7 +72,10 @@ impl Database {
                     .busy_timeout(options.statement_timeout);
                 let pool = SqlitePoolOptions::new()
                     .max_connections(options.connections_max)
-                    .acquire_timeout(options.acquire_timeout);
+                    .acquire_timeout(options.acquire_timeout)
+                    // SQLite ends a transaction by itself when the disk is full, and the driver, which then cannot, takes
+                    // the connection for one within a transaction for ever. Such a one is given up.
+                    .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
                 Self::Sqlite(pool.connect_lazy_with(connect))
             }
             DatabaseUrl::Postgres(connect) => {
