@@ -6,6 +6,7 @@ mod connect;
 mod dev;
 mod loadtest;
 mod replay;
+mod services;
 mod try_it;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -17,6 +18,7 @@ pub(crate) use connect::{Address, ConnectArgs};
 pub(crate) use dev::DevArgs;
 pub(crate) use loadtest::LoadtestArgs;
 pub(crate) use replay::{ReplayArgs, Speed};
+pub(crate) use services::{MigrateArgs, ServicesArgs};
 pub(crate) use try_it::{PubArgs, SubArgs};
 
 /// The version, with the commit that it was built from.
@@ -46,7 +48,7 @@ Examples:
     zonecast sub --ca certs/ca.pem --zone earth:0,0,100,100
     zonecast pub --ca certs/ca.pem --world earth --at 50,50 --radius 5 'boom'
 
-`zonecast help COMMAND` has examples of each command. All but the broker log only warnings;
+`zonecast help COMMAND` has examples of each command. All but broker and services log only warnings;
 ZONECAST_LOG_LEVEL=debug in the environment shows more."
 )]
 pub(crate) struct Cli {
@@ -59,6 +61,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Broker(BrokerArgs),
+    Services(ServicesArgs),
+    Migrate(MigrateArgs),
     Dev(DevArgs),
     Replay(ReplayArgs),
     Loadtest(LoadtestArgs),

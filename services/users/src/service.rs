@@ -38,6 +38,17 @@ impl<S: UserStore> Users<S> {
         Self { store, changed }
     }
 
+    /// Why a name cannot be had. A name that is taken breaks both rules, and each database tells of another first.
+    async fn taken(&self, name: &Name, error: &StoreError) -> Status {
+        if !matches!(error, StoreError::Duplicate { .. }) {
+            error.status()
+        } else if error.is_duplicate_of(S::NAME_KEY) || matches!(self.store.by_key(name.key()).await, Ok(Some(_))) {
+            Status::already_exists("the name is taken")
+        } else {
+            Status::already_exists("the name looks like one that is taken")
+        }
+    }
+
     /// What becomes of a change, in gRPC's words.
     fn settled(&self, changed: Changed) -> Result<StoredUser, Status> {
         match changed {
@@ -57,7 +68,11 @@ impl<S: UserStore> UsersService for Users<S> {
         Caller::of(&request)?.require(WRITE)?;
         let name = name(&request.get_ref().name)?;
         let (id, now) = (new_id(), now());
-        let user = attempts(|| self.store.create(id, &name, now)).await.map_err(|error| taken::<S>(&error))?;
+        let user = attempts(|| self.store.create(id, &name, now)).await;
+        let user = match user {
+            Ok(user) => user,
+            Err(error) => return Err(self.taken(&name, &error).await),
+        };
         self.changed.notify_one();
         tracing::info!(user = %user.id, "a user was made");
         Ok(Response::new(CreateUserResponse { user: Some(user.message()) }))
@@ -93,8 +108,10 @@ impl<S: UserStore> UsersService for Users<S> {
         let changed = match new_name {
             Some(text) => {
                 let (name, now) = (name(&text)?, now());
-                let renamed = attempts(|| self.store.rename(id, etag, &name, now)).await;
-                renamed.map_err(|error| taken::<S>(&error))?
+                match attempts(|| self.store.rename(id, etag, &name, now)).await {
+                    Ok(changed) => changed,
+                    Err(error) => return Err(self.taken(&name, &error).await),
+                }
             }
             None => match self.store.by_id(id).await? {
                 None => Changed::NotFound,
@@ -162,14 +179,4 @@ fn etag(text: &str) -> Result<Etag, Status> {
 
 fn not_found() -> Status {
     Status::not_found("there is no such user")
-}
-
-fn taken<S: UserStore>(error: &StoreError) -> Status {
-    if error.is_duplicate_of(S::NAME_KEY) {
-        Status::already_exists("the name is taken")
-    } else if error.is_duplicate_of(S::LOOKALIKE) {
-        Status::already_exists("the name looks like one that is taken")
-    } else {
-        error.status()
-    }
 }

@@ -40,7 +40,7 @@ async fn what_cannot_be_is_refused_with_what_to_do(test: TestDatabase) {
     for (name, code, word) in [
         ("a\u{202e}b", Code::InvalidArgument, "U+202E"),
         ("admin", Code::InvalidArgument, "reserved"),
-        ("PayPal", Code::AlreadyExists, "name"),
+        ("PayPal", Code::AlreadyExists, "the name is taken"),
         ("paypa1", Code::AlreadyExists, "looks like"),
     ] {
         let refused = create(&users, name).await.unwrap_err();
