@@ -97,10 +97,10 @@ pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Pl
             return worker.count(|stats| *stats.handshakes_failed.entry(failure.label()).or_default() += 1);
         }
     };
-    let hello::Introduced { connection, control, begun, welcome, software } = introduced;
+    let hello::Introduced { connection, control, begun, welcome, software, coalesce } = introduced;
     let Begun { session, claim, resumed } = begun;
     info!(session = %session.id, client = %session.client, %address, %software, resumed, "session begins");
-    let attendance = Attendance { worker, connection: &connection, session: &session };
+    let attendance = Attendance { worker, connection: &connection, session: &session, coalesce };
     let (tasks, end) = attendance.attend(control, welcome).await;
     let (farewell, reason) = farewell(&connection, end).await;
     if matches!(farewell, Farewell::None)
@@ -124,6 +124,8 @@ struct Attendance<'a> {
     worker: &'a Rc<Worker>,
     connection: &'a Connection,
     session: &'a Rc<Session>,
+    /// For how long deliveries may wait for others.
+    coalesce: Duration,
 }
 
 /// The tasks that serve a session.
@@ -169,7 +171,12 @@ impl Attendance<'_> {
         readers.spawn_local(lane::accept(Rc::clone(worker), Rc::clone(session), connection.clone(), goodbye, busy));
         let mut writers = JoinSet::<Served>::new();
         writers.spawn_local(control::write(Rc::clone(session), send, welcome, stall));
-        writers.spawn_local(deliveries::write(Rc::clone(worker), Rc::clone(session), connection.clone()));
+        writers.spawn_local(deliveries::write(
+            Rc::clone(worker),
+            Rc::clone(session),
+            connection.clone(),
+            self.coalesce,
+        ));
         let end = tokio::select! {
             biased;
             ending = first_ending(&mut readers) => End::Task(ending),

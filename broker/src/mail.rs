@@ -1,11 +1,14 @@
 //! What workers tell each other, and what the outside asks of them.
 
+mod hand_overs;
+
 use std::{convert::Infallible, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot};
-use zonecast_core::{InterestChange, OutboundEvent, Outcome, SessionId, Settled, ZoneInterest};
+use zonecast_core::{InterestChange, Outcome, SessionId, Settled, ZoneInterest};
 use zonecast_protocol::{ClientId, Refusal};
 
+pub(crate) use self::hand_overs::HandOvers;
 use crate::{
     session::{Gauge, TakeOver},
     stats::Snapshot,
@@ -23,7 +26,7 @@ pub(crate) enum Mail {
     /// Apply the change; dropping `Applied` tells the sender so.
     Interest(Arc<InterestChange>, Applied),
     /// Events that matched sessions of this worker.
-    Deliveries(Vec<HandOver>),
+    Deliveries(HandOvers),
     /// A session of another worker hands zones over to one of this worker.
     TakeZones(TakeZones),
     /// A session of this worker ends, and a new one takes its place.
@@ -36,13 +39,6 @@ pub(crate) enum Mail {
     Settled(Vec<Settled>),
     /// Count what is here.
     Snapshot(oneshot::Sender<Snapshot>),
-}
-
-/// One event for some sessions of one worker.
-#[derive(Debug)]
-pub(crate) struct HandOver {
-    pub(crate) event: OutboundEvent,
-    pub(crate) sessions: Vec<SessionId>,
 }
 
 /// Zones on their way from one session to another.

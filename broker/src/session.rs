@@ -157,13 +157,18 @@ impl Session {
     }
 
     /// Queues a delivery.
-    pub(crate) fn deliver(&self, event: OutboundEvent) -> Pushed {
-        let pushed = self.outbox.borrow_mut().push(event);
+    pub(crate) fn deliver(&self, event: &OutboundEvent<'_>) -> Pushed {
+        let mut outbox = self.outbox.borrow_mut();
+        let was_empty = outbox.is_empty();
+        let pushed = outbox.push(event);
+        drop(outbox);
         self.set_gauge();
         if pushed == Pushed::Overflow {
             self.end(ErrorCode::SlowConsumer, "the session's queue is full; read faster or subscribe to less");
         }
-        self.outbox_filled.notify_one();
+        if was_empty {
+            self.outbox_filled.notify_one();
+        }
         pushed
     }
 

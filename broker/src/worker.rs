@@ -19,7 +19,7 @@ use tokio::{
 };
 use zonecast_core::{Admitted, SessionId};
 use zonecast_protocol::{
-    AckLevel, Limits, Refusal,
+    AckLevel, Limits, PublishView, Refusal,
     wire::{self, ErrorCode, server_frame},
 };
 
@@ -36,7 +36,7 @@ pub(crate) use self::{
 use crate::{
     BrokerConfig, Rights,
     admission::Admission,
-    mail::{HandOver, Mail, TakeZones},
+    mail::{HandOvers, Mail, TakeZones},
     serving::Serving,
     session::{Gauge, Session},
     stats::Stats,
@@ -88,7 +88,9 @@ pub(crate) struct Worker {
 /// What the events of one read leave to be done once the worker's state is free again.
 pub(crate) struct Aftermath {
     /// For each worker the events that matched sessions of it.
-    hand_overs: Vec<Vec<HandOver>>,
+    hand_overs: Vec<HandOvers>,
+    /// When what is being routed came, in microseconds on the broker's own clock.
+    pub(crate) now_us: u64,
     /// Publishes that do not count against the client's rate yet.
     publishes: u32,
     /// While events are on their way to other workers.
@@ -144,7 +146,7 @@ impl Worker {
     }
 
     /// Routes one publish of `session`: queues its deliveries here, notes those for other workers in `after`.
-    pub(crate) fn publish(&self, session: &Session, publish: &wire::Publish, after: &mut Aftermath) {
+    pub(crate) fn publish(&self, session: &Session, publish: &PublishView<'_>, after: &mut Aftermath) {
         after.publishes += 1;
         let mut rules = session.rules.borrow_mut();
         let admitted = match rules.admit(publish) {
@@ -175,7 +177,8 @@ impl Worker {
     pub(crate) fn aftermath(&self) -> Aftermath {
         let workers = self.shared.mailboxes.len();
         Aftermath {
-            hand_overs: (0..workers).map(|_| Vec::new()).collect(),
+            hand_overs: (0..workers).map(|_| HandOvers::default()).collect(),
+            now_us: 0,
             publishes: 0,
             flight: None,
             held_by: Vec::new(),
@@ -186,7 +189,7 @@ impl Worker {
     pub(crate) async fn hand_over(&self, after: &mut Aftermath) {
         for (batch, mailbox) in after.hand_overs.iter_mut().zip(&self.shared.mailboxes) {
             if !batch.is_empty() {
-                let _ = mailbox.send(Mail::Deliveries(std::mem::take(batch))).await;
+                let _ = mailbox.send(Mail::Deliveries(batch.take())).await;
             }
         }
         after.flight = None;
@@ -232,7 +235,7 @@ impl Worker {
             Mail::Interest(change, applied) => self.apply_change(&change, applied),
             Mail::Deliveries(batch) => {
                 let mut state = self.state.borrow_mut();
-                batch.iter().for_each(|hand_over| state.deliver(hand_over));
+                state.deliver(&batch);
                 let lost = state.take_lost();
                 drop(state);
                 self.report(lost);

@@ -48,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
             }
             item = zones.next() => match item {
                 Some(ZoneItem::Event(event)) => {
-                    println!("{} by {:?} at {:?}", event.kind(), event.payload(), event.circle());
+                    println!("{} by {} at {:?}", event.kind(), event.payload().escape_ascii(), event.circle());
                 }
                 // Something is missing, or zones were handed over: a real server would look at the state of its world.
                 Some(other) => println!("{other:?}"),

@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
     let client = Client::connect(config).await?;
 
     match client.request("work.shout", &text, Duration::from_secs(2)).await {
-        Ok(reply) => println!("{}", String::from_utf8_lossy(&reply.payload())),
+        Ok(reply) => println!("{}", String::from_utf8_lossy(reply.payload())),
         Err(RequestError::NoResponder { topic }) => {
             println!("nobody listens to {topic}: start the example topic_worker")
         }

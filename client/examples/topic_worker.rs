@@ -28,7 +28,7 @@ async fn main() -> anyhow::Result<()> {
     while let Some(item) = jobs.next().await {
         match item {
             TopicItem::Event(job) => {
-                let text = String::from_utf8_lossy(&job.payload()).to_uppercase();
+                let text = String::from_utf8_lossy(job.payload()).to_uppercase();
                 println!("{name}: {text}");
                 if job.reply_to().is_some() {
                     // In a task of its own: a loop that reads must not wait for room to publish.

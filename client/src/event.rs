@@ -1,9 +1,9 @@
 //! A received event.
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use zonecast_protocol::{Circle, DeliveryClass, EventView, Refusal, Target};
+use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Refusal, Target};
 
 use crate::intake::Part;
 
@@ -24,57 +24,52 @@ impl fmt::Display for EventId {
     }
 }
 
-/// A place in the event's bytes. 32 bits suffice: no frame is that long.
-#[derive(Clone, Copy)]
-struct Span {
-    start: u32,
-    length: u32,
-}
-
-impl Span {
-    fn of(part: &[u8], whole: &[u8]) -> Self {
-        let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        match (u32::try_from(start), u32::try_from(part.len())) {
-            (Ok(start), Ok(length)) if !part.is_empty() => Self { start, length },
-            // An empty part may point anywhere.
-            _ => Self { start: 0, length: 0 },
-        }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.length as usize
-    }
-}
-
-/// Where the event was sent.
-#[derive(Clone, Copy)]
-enum Aim {
-    Place { world: Span, circle: Circle },
-    Topic(Span),
-}
-
-/// An event as it was received: decoded once, its texts and payload left where they lie in the bytes that arrived.
+/// An event as it was received: checked once, its texts and payload left where they lie in the bytes that arrived.
 ///
 /// Cloning is cheap. An event shares memory with its neighbours on the network, up to some 64 KiB; keep few of them for
 /// long, or keep [`detached`](Self::detached) ones.
+// It is moved several times on its way to the application. Therefore only what is asked of every event is at hand, in few
+// bytes, and the rest is looked up in the encoded event again. Up to 128 bytes, moving costs next to nothing.
 #[derive(Clone)]
 pub struct Event {
     raw: Bytes,
-    aim: Aim,
-    source: u64,
-    lane: u8,
-    lane_seq: u64,
-    published_at_us: u64,
-    class: DeliveryClass,
-    kind: Span,
-    key: Span,
-    reply_to: Span,
-    traceparent: Span,
-    payload: Span,
-    resent: bool,
-    late: bool,
     /// What the subscription that received it owes its publisher.
     part: Option<Arc<Part>>,
+    source: u64,
+    lane_seq: u64,
+    /// Of an event on a topic, nothing.
+    circle: Circle,
+    payload_start: u32,
+    payload_bytes: u32,
+    target: Name,
+    kind: Name,
+    class: DeliveryClass,
+    lane: u8,
+    has_place: bool,
+    resent: bool,
+    late: bool,
+}
+
+const _: () = assert!(size_of::<Event>() <= 112, "small enough to be moved without a call");
+
+/// Where a name of at most 255 bytes lies in the event: 32 bits suffice, no frame is longer.
+#[derive(Clone, Copy)]
+struct Name {
+    start: u32,
+    bytes: u8,
+}
+
+impl Name {
+    fn of(name: &str, raw: &[u8]) -> Self {
+        // The grammar of names permits no longer ones, and frames are shorter.
+        Self { start: offset(name.as_bytes(), raw), bytes: u8::try_from(name.len()).unwrap_or(u8::MAX) }
+    }
+}
+
+/// Where a part begins; an empty one may point anywhere.
+fn offset(part: &[u8], whole: &[u8]) -> u32 {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    if part.is_empty() { 0 } else { u32::try_from(start).unwrap_or(u32::MAX) }
 }
 
 impl Event {
@@ -84,50 +79,43 @@ impl Event {
     /// The bytes are no event, or break the protocol's grammar.
     pub fn decode(raw: Bytes) -> Result<Self, Refusal> {
         let view = EventView::decode(&raw)?;
-        let lane = u8::try_from(view.lane).map_err(|_| {
-            Refusal::new(
-                zonecast_protocol::ErrorCode::InvalidArgument,
-                format!("lane is {}; lanes 0 to 255 exist", view.lane),
-            )
-        })?;
-        let span = |text: &str| Span::of(text.as_bytes(), &raw);
-        let aim = match view.target {
-            Target::Place { world, circle } => Aim::Place { world: span(world), circle },
-            Target::Topic(topic) => Aim::Topic(span(topic)),
+        let Ok(lane) = u8::try_from(view.lane) else {
+            let message = format!("lane is {}; lanes 0 to 255 exist", view.lane);
+            return Err(Refusal::new(ErrorCode::InvalidArgument, message));
         };
-        let (kind, key, reply_to) = (span(view.kind), span(view.key), span(view.reply_to));
-        let (traceparent, payload) = (span(view.traceparent), Span::of(view.payload, &raw));
-        let (source, lane_seq, published_at_us) = (view.source, view.lane_seq, view.published_at_us);
-        let (class, resent, late, part) = (view.class, false, false, None);
+        let (has_place, target, circle) = match view.target {
+            Target::Place { world, circle } => (true, world, circle),
+            Target::Topic(topic) => (false, topic, Circle::ORIGIN),
+        };
         Ok(Self {
-            raw,
-            aim,
-            source,
+            part: None,
+            source: view.source,
+            lane_seq: view.lane_seq,
+            circle,
+            payload_start: offset(view.payload, &raw),
+            payload_bytes: u32::try_from(view.payload.len()).unwrap_or(u32::MAX),
+            target: Name::of(target, &raw),
+            kind: Name::of(view.kind, &raw),
+            class: view.class,
             lane,
-            lane_seq,
-            published_at_us,
-            class,
-            kind,
-            key,
-            reply_to,
-            traceparent,
-            payload,
-            resent,
-            late,
-            part,
+            has_place,
+            resent: false,
+            late: false,
+            raw,
         })
     }
 
-    /// The same event as it was delivered.
-    pub(crate) fn delivered(self, resent: bool, late: bool) -> Self {
-        Self { resent, late, ..self }
+    /// Says how it was delivered.
+    pub(crate) fn set_delivered(&mut self, resent: bool, late: bool) {
+        (self.resent, self.late) = (resent, late);
     }
 
-    /// The same event as one subscription receives it whose publisher waits.
-    pub(crate) fn with_part(self, part: Part) -> Self {
-        Self { part: Some(Arc::new(part)), ..self }
+    /// Makes it what one subscription receives whose publisher waits.
+    pub(crate) fn set_part(&mut self, part: Part) {
+        self.part = Some(Arc::new(part));
     }
 
+    #[inline]
     pub(crate) fn part(&self) -> Option<&Arc<Part>> {
         self.part.as_ref()
     }
@@ -151,81 +139,94 @@ impl Event {
         self.part.is_some()
     }
 
-    fn text(&self, span: Span) -> &str {
+    fn text(&self, name: Name) -> &str {
+        let start = name.start as usize;
         // Was UTF-8 when it was decoded, and the bytes are immutable.
-        self.raw.get(span.range()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        self.raw
+            .get(start..start + usize::from(name.bytes))
+            .and_then(|bytes| std::str::from_utf8(bytes).ok())
+            .unwrap_or_default()
     }
 
-    fn text_if_any(&self, span: Span) -> Option<&str> {
-        (span.length > 0).then(|| self.text(span))
+    /// One of the texts that few ask for; `None` when it is empty.
+    fn rare_text<'a>(&'a self, text: impl FnOnce(EventView<'a>) -> &'a str) -> Option<&'a str> {
+        EventView::decode(&self.raw).ok().map(text).filter(|text| !text.is_empty())
     }
 
     /// The world of an event that has a place; `None` for an event on a topic.
     #[must_use]
+    #[inline]
     pub fn world(&self) -> Option<&str> {
-        match self.aim {
-            Aim::Place { world, .. } => Some(self.text(world)),
-            Aim::Topic(_) => None,
-        }
+        self.has_place.then(|| self.text(self.target))
     }
 
     /// The circle of effect, in the world's unit of length; `None` for an event on a topic.
     #[must_use]
+    #[inline]
     pub fn circle(&self) -> Option<Circle> {
-        match self.aim {
-            Aim::Place { circle, .. } => Some(circle),
-            Aim::Topic(_) => None,
-        }
+        self.has_place.then_some(self.circle)
     }
 
     /// The topic; `None` for an event that has a place.
     #[must_use]
+    #[inline]
     pub fn topic(&self) -> Option<&str> {
-        match self.aim {
-            Aim::Place { .. } => None,
-            Aim::Topic(topic) => Some(self.text(topic)),
-        }
+        (!self.has_place).then(|| self.text(self.target))
     }
 
     /// What happened, in the publisher's words; empty when not stated. Like all texts it is looked at anew each time: in a hot
     /// loop, ask once.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> &str {
         self.text(self.kind)
     }
 
-    /// The application's bytes, without copying.
+    /// The application's bytes.
     #[must_use]
-    pub fn payload(&self) -> Bytes {
-        if self.payload.length == 0 { Bytes::new() } else { self.raw.slice(self.payload.range()) }
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        let start = self.payload_start as usize;
+        self.raw.get(start..start + self.payload_bytes as usize).unwrap_or_default()
+    }
+
+    /// The application's bytes, to be kept or passed on without copying them.
+    #[must_use]
+    pub fn payload_bytes(&self) -> Bytes {
+        self.raw.slice_ref(self.payload())
     }
 
     /// The event's name, the same at every receiver: fit for recognising duplicates.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> EventId {
         EventId { source: self.source, lane: self.lane, lane_seq: self.lane_seq }
     }
 
     /// Who published: a run of a client. The broker has checked it.
     #[must_use]
+    #[inline]
     pub fn source(&self) -> u64 {
         self.source
     }
 
     /// The publisher's lane.
     #[must_use]
+    #[inline]
     pub fn lane(&self) -> u8 {
         self.lane
     }
 
     /// The event's number on its lane, from 1.
     #[must_use]
+    #[inline]
     pub fn lane_seq(&self) -> u64 {
         self.lane_seq
     }
 
     /// What is promised about the delivery.
     #[must_use]
+    #[inline]
     pub fn class(&self) -> DeliveryClass {
         self.class
     }
@@ -233,31 +234,32 @@ impl Event {
     /// Which value this is, for events of class state; `None` for others.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
-        self.text_if_any(self.key)
+        self.rare_text(|view| view.key)
     }
 
     /// When it was published: microseconds since 1970 by the publisher's clock; 0 when not stated.
     #[must_use]
     pub fn published_at_us(&self) -> u64 {
-        self.published_at_us
+        EventView::decode(&self.raw).map_or(0, |view| view.published_at_us)
     }
 
     /// The W3C trace context of the publisher.
     #[must_use]
     pub fn traceparent(&self) -> Option<&str> {
-        self.text_if_any(self.traceparent)
+        self.rare_text(|view| view.traceparent)
     }
 
     /// The topic on which the publisher awaits an answer; see [`Client::reply`](crate::Client::reply).
     #[must_use]
     pub fn reply_to(&self) -> Option<&str> {
-        self.text_if_any(self.reply_to)
+        self.rare_text(|view| view.reply_to)
     }
 
     /// Whether it may have been sent before, by its publisher or to this client, on a connection that was lost. It is
     /// handed on only if it had not arrived; but it may come behind later events of its lane: where order matters, see
     /// [`is_late`](Self::is_late), or compare [`lane_seq`](Self::lane_seq).
     #[must_use]
+    #[inline]
     pub fn is_resent(&self) -> bool {
         self.resent
     }
@@ -268,12 +270,14 @@ impl Event {
     ///
     /// Exact for the 8,192 lanes heard last.
     #[must_use]
+    #[inline]
     pub fn is_late(&self) -> bool {
         self.late
     }
 
     /// The encoded `zonecast.v1.Event`, byte for byte as it was published.
     #[must_use]
+    #[inline]
     pub fn raw(&self) -> &Bytes {
         &self.raw
     }
@@ -289,11 +293,11 @@ impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut fields = f.debug_struct("Event");
         fields.field("id", &format_args!("{}", self.id()));
-        match self.aim {
-            Aim::Place { world, circle } => fields.field("world", &self.text(world)).field("circle", &circle),
-            Aim::Topic(topic) => fields.field("topic", &self.text(topic)),
+        match self.topic() {
+            Some(topic) => fields.field("topic", &topic),
+            None => fields.field("world", &self.text(self.target)).field("circle", &self.circle),
         };
-        fields.field("kind", &self.kind()).field("payload_bytes", &self.payload.length).finish()
+        fields.field("kind", &self.kind()).field("payload_bytes", &self.payload_bytes).finish()
     }
 }
 
@@ -325,7 +329,8 @@ mod tests {
             assert_eq!(event.circle(), Some(Circle::new(1.0, -2.0, 3.0).unwrap()));
             assert_eq!(event.id(), EventId { source: 7, lane: 255, lane_seq: 9 });
             assert_eq!((event.key(), event.reply_to(), event.traceparent()), (Some("k"), Some("a.b"), Some("00-1")));
-            assert_eq!((event.published_at_us(), event.payload().as_ref()), (11, &b"M5"[..]));
+            assert_eq!((event.published_at_us(), event.payload()), (11, &b"M5"[..]));
+            assert_eq!(event.payload_bytes(), event.payload());
         }
     }
 
@@ -339,7 +344,7 @@ mod tests {
         let event = Event::decode(prost::Message::encode_to_vec(&wire).into()).unwrap();
         assert_eq!((event.topic(), event.world(), event.circle()), (Some("users.created"), None, None));
         assert_eq!((event.key(), event.reply_to(), event.traceparent()), (None, None, None));
-        assert!(event.payload().is_empty() && event.kind().is_empty());
+        assert!(event.payload().is_empty() && event.payload_bytes().is_empty() && event.kind().is_empty());
         assert!(Event::decode(Bytes::from_static(b"\xff\xff")).is_err());
         let far = wire::Event { lane: 256, ..wire };
         assert!(Event::decode(prost::Message::encode_to_vec(&far).into()).is_err());

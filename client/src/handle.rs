@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, oneshot, watch};
-use zonecast_protocol::{ClientId, Limits, Refusal, source_of};
+use zonecast_protocol::{ClientId, Limits, Refusal, source_of, wire};
 
 use crate::{
     config::{Queues, Settings},
@@ -19,7 +19,7 @@ use crate::{
     event::Event,
     intake::Intake,
     lanes::{Freed, LaneQueue},
-    publish::flag_resent,
+    publish::{FLAG_BYTES_MAX, flag_resent},
     publisher::{Receipt, RefusedPublish},
     routes::Routes,
     session::{Operation, OperationError},
@@ -62,6 +62,27 @@ impl Lane {
     pub(crate) fn answered(&self, lane_seq: u64) -> Option<AckToken> {
         let freed = locked(&self.queue).answered(lane_seq);
         self.free(freed)
+    }
+
+    /// The broker has routed these publishes. Tells who waits for it.
+    pub(crate) fn acked(&self, acks: &[wire::PublishAck]) {
+        let (mut tokens, mut room, mut wake) = (Vec::new(), 0, false);
+        let mut queue = locked(&self.queue);
+        for ack in acks {
+            let Some(freed) = queue.answered(ack.lane_seq) else { continue };
+            room += freed.room as usize;
+            wake |= freed.wake;
+            tokens.extend(freed.token.map(|token| (token, Receipt { matched: ack.matched })));
+        }
+        drop(queue);
+        self.room.add_permits(room);
+        if wake {
+            self.work.notify_one();
+        }
+        for (token, receipt) in tokens {
+            // Whoever asked may have stopped waiting.
+            let _ = token.send(Ok(receipt));
+        }
     }
 
     /// There is no connection. How many publishes were dropped that had not been sent.
@@ -147,7 +168,11 @@ impl Shared {
     }
 
     pub(crate) fn limits(&self) -> Limits {
-        self.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with_limits(Limits::clone)
+    }
+
+    pub(crate) fn with_limits<T>(&self, look: impl FnOnce(&Limits) -> T) -> T {
+        look(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn set_limits(&self, limits: Limits) {
@@ -165,7 +190,7 @@ impl Shared {
             opened = true;
             Arc::new(Lane {
                 number,
-                queue: Mutex::new(LaneQueue::new(flag_resent)),
+                queue: Mutex::new(LaneQueue::new(flag_resent, FLAG_BYTES_MAX)),
                 room: Semaphore::new(self.queues.lane_bytes_max as usize),
                 work: Notify::new(),
             })

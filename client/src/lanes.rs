@@ -47,6 +47,8 @@ pub(crate) struct LaneQueue<T> {
     given_up_bytes: usize,
     /// Frames that were in a chunk, on this connection or an earlier one, and have no answer.
     retained: Retained<T>,
+    /// By how many bytes a frame that is sent again may be longer than it was.
+    flag_bytes_max: usize,
     /// The unwritten rest of the current chunk.
     chunk: Bytes,
     /// The frames of `chunk`: their lengths, and the room that each gives back when it is written.
@@ -134,13 +136,15 @@ pub(crate) struct Reconnected<T> {
 }
 
 impl<T> LaneQueue<T> {
-    /// `flag_resent` turns a frame into one that says that it may have been sent before.
-    pub(crate) fn new(flag_resent: fn(&Bytes) -> Bytes) -> Self {
+    /// `flag_resent` turns a frame into one that says that it may have been sent before, which makes it longer by at most
+    /// `flag_bytes_max`.
+    pub(crate) fn new(flag_resent: fn(&Bytes) -> Bytes, flag_bytes_max: usize) -> Self {
         Self {
             waiting: BytesMut::new(),
             marks: VecDeque::new(),
             given_up_bytes: 0,
             retained: Retained::new(flag_resent),
+            flag_bytes_max,
             chunk: Bytes::new(),
             in_chunk: VecDeque::new(),
             first_written_bytes: 0,
@@ -336,10 +340,11 @@ impl<T> LaneQueue<T> {
     }
 
     /// Gives up what a new connection's limits forbid, before anything is sent on it: frames behind the last number that
-    /// the broker has of this lane, of more than so many bytes.
+    /// the broker has of this lane, that have, or would have when sent again, more than so many bytes.
     pub(crate) fn forbid(&mut self, taken: u64, frame_bytes_max: usize) -> Vec<Forbidden<T>> {
-        let retained = self.retained.longer_than(taken, frame_bytes_max);
-        let waiting = self.marks.iter().filter(|mark| !mark.given_up && mark.frame_bytes > frame_bytes_max);
+        let retained = self.retained.longer_than(taken, frame_bytes_max, self.flag_bytes_max);
+        let longer = |mark: &&Mark<T>| mark.frame_bytes + self.flag_bytes_max > frame_bytes_max;
+        let waiting = self.marks.iter().filter(|mark| !mark.given_up).filter(longer);
         let seqs = retained.chain(waiting.map(|mark| mark.seq)).collect::<Vec<_>>();
         let give_up = |seq| self.give_up(seq).map(|Freed { token, room, .. }| Forbidden { seq, token, room });
         seqs.into_iter().filter_map(give_up).collect()

@@ -22,7 +22,7 @@
 //!
 //! while let Some(item) = zones.next().await {
 //!     match item {
-//!         ZoneItem::Event(event) => println!("{}: {:?}", event.kind(), event.payload()),
+//!         ZoneItem::Event(event) => println!("{}: {}", event.kind(), event.payload().escape_ascii()),
 //!         other => println!("{other:?}"),
 //!     }
 //! }
@@ -34,7 +34,7 @@
 //! goes on behind the last item, and nothing is lost but transient events, which show as a gap. Otherwise all
 //! subscriptions are renewed, and told so ([`ZoneItem::Interrupted`]). It checks what is published before it is sent,
 //! numbers it on its lane, and holds it back when the broker asks for that. It hands each event to the subscriptions
-//! that it is for, decoded once and not copied, and says where something is missing ([`ZoneItem::Gap`]).
+//! that it is for, checked once, and says where something is missing ([`ZoneItem::Gap`]).
 //!
 //! # What is promised
 //!

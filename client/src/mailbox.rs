@@ -19,6 +19,58 @@ pub(crate) trait Weigh {
     fn weight_bytes(&self) -> usize;
 }
 
+/// Items in their order, and what they weigh together.
+#[derive(Debug)]
+pub(crate) struct Batch<T> {
+    items: VecDeque<T>,
+    bytes: usize,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new(), bytes: 0 }
+    }
+}
+
+impl<T: Weigh> Batch<T> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, item: T) {
+        self.bytes += item.weight_bytes();
+        self.items.push_back(item);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_items(self) -> VecDeque<T> {
+        self.items
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.bytes = 0;
+    }
+
+    /// Moves everything of another one behind what is there.
+    fn append(&mut self, other: &mut Self) {
+        if self.items.is_empty() {
+            // Most of the time: the reader keeps up. Then nothing is moved at all.
+            mem::swap(self, other);
+        } else {
+            self.items.append(&mut other.items);
+            self.bytes += mem::take(&mut other.bytes);
+        }
+    }
+
+    fn move_first(&mut self, other: &mut Self) {
+        if let Some(item) = other.items.pop_front() {
+            other.bytes -= item.weight_bytes();
+            self.push(item);
+        }
+    }
+}
+
 /// Bounds of one queue.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MailboxBounds {
@@ -42,8 +94,7 @@ pub(crate) struct Mailbox<T> {
 }
 
 struct State<T> {
-    items: VecDeque<T>,
-    bytes: usize,
+    waiting: Batch<T>,
     receiver: Option<Waker>,
     /// No more will be pushed; what is queued can still be read.
     ended: bool,
@@ -53,36 +104,41 @@ struct State<T> {
 
 impl<T: Weigh> Mailbox<T> {
     pub(crate) fn new(bounds: MailboxBounds) -> Self {
-        let state = State { items: VecDeque::new(), bytes: 0, receiver: None, ended: false, abandoned: false };
+        let state = State { waiting: Batch::default(), receiver: None, ended: false, abandoned: false };
         Self { state: Mutex::new(state), emptied: Notify::new(), relieved: Notify::new(), bounds }
     }
 
     /// Moves all of `batch` into the queue, waiting for room as often as needed. Drops it when nobody will read.
     ///
     /// There is one pusher, so waiting cannot reorder.
-    pub(crate) async fn push_all(&self, batch: &mut VecDeque<T>) {
+    pub(crate) async fn push_all(&self, batch: &mut Batch<T>) {
         while !self.push_some(batch) {
             self.emptied.notified().await;
         }
     }
 
     /// Whether the batch is used up.
-    fn push_some(&self, batch: &mut VecDeque<T>) -> bool {
+    fn push_some(&self, batch: &mut Batch<T>) -> bool {
         let mut state = locked(&self.state);
         if state.abandoned || state.ended {
             batch.clear();
             return true;
         }
-        while let Some(item) = batch.front() {
-            let bytes = state.bytes + item.weight_bytes();
-            let room = state.items.len() < self.bounds.items_max && bytes <= self.bounds.bytes_max;
-            if !room && !state.items.is_empty() {
+        if state.waiting.items.len() + batch.items.len() <= self.bounds.items_max
+            && state.waiting.bytes + batch.bytes <= self.bounds.bytes_max
+        {
+            state.waiting.append(batch);
+        }
+        while let Some(item) = batch.items.front() {
+            let waiting = &mut state.waiting;
+            let room = waiting.items.len() < self.bounds.items_max
+                && waiting.bytes + item.weight_bytes() <= self.bounds.bytes_max;
+            if !room && !waiting.is_empty() {
                 break;
             }
-            state.bytes = bytes;
-            state.items.extend(batch.pop_front());
+            waiting.move_first(batch);
         }
-        let receiver = if state.items.is_empty() { None } else { state.receiver.take() };
+        let receiver = if state.waiting.is_empty() { None } else { state.receiver.take() };
         drop(state);
         if let Some(receiver) = receiver {
             receiver.wake();
@@ -97,8 +153,7 @@ impl<T: Weigh> Mailbox<T> {
         if state.abandoned || state.ended {
             return;
         }
-        state.bytes += item.weight_bytes();
-        state.items.push_back(item);
+        state.waiting.push(item);
         let receiver = state.receiver.take();
         drop(state);
         if let Some(receiver) = receiver {
@@ -108,7 +163,7 @@ impl<T: Weigh> Mailbox<T> {
 
     /// Waits until not too many notices wait. For one sender at a time.
     pub(crate) async fn room_for_notices(&self) {
-        while locked(&self.state).items.len() >= self.bounds.items_max.saturating_add(NOTICES_BEYOND_MAX) {
+        while locked(&self.state).waiting.items.len() >= self.bounds.items_max.saturating_add(NOTICES_BEYOND_MAX) {
             self.relieved.notified().await;
         }
     }
@@ -134,7 +189,7 @@ impl<T: Weigh> Mailbox<T> {
     pub(crate) fn abandon(&self) {
         let mut state = locked(&self.state);
         state.abandoned = true;
-        let items = mem::take(&mut state.items);
+        let items = mem::take(&mut state.waiting);
         drop(state);
         drop(items);
         self.tell_pushers();
@@ -143,6 +198,7 @@ impl<T: Weigh> Mailbox<T> {
     /// The next item, from `taken` or, when that is empty, from the queue.
     ///
     /// `taken` belongs to the one receiver and holds at most one queue full.
+    #[inline]
     pub(crate) fn poll_next(&self, taken: &mut VecDeque<T>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if let Some(item) = taken.pop_front() {
             return Poll::Ready(Some(item));
@@ -150,7 +206,7 @@ impl<T: Weigh> Mailbox<T> {
         // Yields now and then, so that a stream that never runs dry does not keep its thread from other tasks.
         let progress = ready!(tokio::task::coop::poll_proceed(cx));
         let mut state = locked(&self.state);
-        if state.items.is_empty() {
+        if state.waiting.is_empty() {
             if state.ended {
                 return Poll::Ready(None);
             }
@@ -159,8 +215,9 @@ impl<T: Weigh> Mailbox<T> {
             }
             return Poll::Pending;
         }
-        mem::swap(&mut state.items, taken);
-        state.bytes = 0;
+        mem::swap(&mut state.waiting.items, taken);
+        // It is empty, and is filled from its beginning again: memory that was used a moment ago, not the next in the ring.
+        state.waiting.clear();
         drop(state);
         self.tell_pushers();
         progress.made_progress();
@@ -170,7 +227,7 @@ impl<T: Weigh> Mailbox<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::Arc};
+    use std::{future::poll_fn, ops::Range, sync::Arc};
 
     use super::*;
 
@@ -182,6 +239,12 @@ mod tests {
 
     fn mailbox(items_max: usize, bytes_max: usize) -> Arc<Mailbox<u32>> {
         Arc::new(Mailbox::new(MailboxBounds { items_max, bytes_max }))
+    }
+
+    fn batch(items: Range<u32>) -> Batch<u32> {
+        let mut batch = Batch::default();
+        items.for_each(|item| batch.push(item));
+        batch
     }
 
     async fn next(mailbox: &Mailbox<u32>, taken: &mut VecDeque<u32>) -> Option<u32> {
@@ -196,7 +259,7 @@ mod tests {
                 let mailbox = mailbox.clone();
                 async move {
                     for start in (0..1000).step_by(10) {
-                        mailbox.push_all(&mut (start..start + 10).collect()).await;
+                        mailbox.push_all(&mut batch(start..start + 10)).await;
                     }
                     mailbox.end();
                 }
@@ -215,7 +278,7 @@ mod tests {
         let mailbox = mailbox(1, 100);
         let pusher = tokio::spawn({
             let mailbox = mailbox.clone();
-            async move { mailbox.push_all(&mut (0..100).collect()).await }
+            async move { mailbox.push_all(&mut batch(0..100)).await }
         });
         assert_eq!(next(&mailbox, &mut VecDeque::new()).await, Some(0));
         mailbox.abandon();

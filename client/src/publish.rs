@@ -125,6 +125,7 @@ enum Aim<'a> {
 }
 
 impl<'a> Publish<'a> {
+    #[inline]
     fn new(aim: Aim<'a>) -> Self {
         Self {
             aim,
@@ -145,22 +146,26 @@ impl<'a> Publish<'a> {
     /// For every session that holds a zone which the circle touches.
     ///
     /// `world` is 1 to 64 bytes of `[A-Za-z0-9_.-]`; the circle is in the world's unit of length.
+    #[inline]
     pub fn at(world: impl Into<Cow<'a, str>>, circle: Circle) -> Self {
         Self::new(Aim::Place { world: world.into(), circle })
     }
 
     /// For every session that listens to the topic: 1 to 16 tokens of `[A-Za-z0-9_-]` joined by `.`, at most 255 bytes.
+    #[inline]
     pub fn to_topic(topic: impl Into<Cow<'a, str>>) -> Self {
         Self::new(Aim::Topic(topic.into()))
     }
 
     /// What happened, in your words: 1 to 64 bytes of `[A-Za-z0-9_.-]`. Zones can filter by it. Default: not stated.
+    #[inline]
     pub fn kind(mut self, kind: impl Into<Cow<'a, str>>) -> Self {
         self.kind = kind.into();
         self
     }
 
     /// Your bytes, at most [`Limits::payload_bytes_max`]. Default: none.
+    #[inline]
     pub fn payload(mut self, payload: impl Into<Payload<'a>>) -> Self {
         self.payload = payload.into();
         self
@@ -168,12 +173,14 @@ impl<'a> Publish<'a> {
 
     /// The lane, 0 to [`Limits::lanes_max`] - 1: events of one lane arrive in order, lanes do not wait for each other.
     /// Default: 0.
+    #[inline]
     pub fn lane(mut self, lane: u8) -> Self {
         self.lane = lane;
         self
     }
 
     /// What is promised about the delivery. Default: reliable.
+    #[inline]
     pub fn class(mut self, class: DeliveryClass) -> Self {
         self.class = class;
         self
@@ -182,30 +189,35 @@ impl<'a> Publish<'a> {
     /// For [`DeliveryClass::State`]: which value this is, 1 to 128 bytes. A newer value replaces one that still waits,
     /// whatever else differs between them. Publish all values of a key on one lane: which of two is newer is not known
     /// between lanes.
+    #[inline]
     pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
         self.key = key.into();
         self
     }
 
     /// The topic on which you await an answer. [`Client::request`](crate::Client::request) sees to it by itself.
+    #[inline]
     pub fn reply_to(mut self, topic: impl Into<Cow<'a, str>>) -> Self {
         self.reply_to = topic.into();
         self
     }
 
     /// The W3C trace context, at most 64 bytes.
+    #[inline]
     pub fn traceparent(mut self, traceparent: impl Into<Cow<'a, str>>) -> Self {
         self.traceparent = traceparent.into();
         self
     }
 
     /// When it happened, in microseconds since 1970; 0 leaves it out. Default: the time at which it is published.
+    #[inline]
     pub fn published_at_us(mut self, published_at_us: u64) -> Self {
         self.published_at_us = Some(published_at_us);
         self
     }
 
     /// Not to this client itself, even when it holds a zone or a subscription that matches.
+    #[inline]
     pub fn exclude_self(mut self) -> Self {
         self.exclude_self = true;
         self
@@ -215,6 +227,7 @@ impl<'a> Publish<'a> {
     /// transient, which gets no answer.
     ///
     /// [`Client::publish`]: crate::Client::publish
+    #[inline]
     pub fn require_match(mut self) -> Self {
         self.require_match = true;
         self
@@ -222,6 +235,7 @@ impl<'a> Publish<'a> {
 
     /// For [`Client::publish_processed`](crate::Client::publish_processed): the broker gives up after so long, 1 ms to
     /// 49 days; it may do so earlier. Default: 30 s.
+    #[inline]
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.expires_in = expires_in;
         self

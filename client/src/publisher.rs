@@ -161,15 +161,10 @@ impl Handle {
     /// Queues a publish if its lane has room now.
     pub(crate) fn try_publish(&self, publish: &Publish<'_>) -> Result<EventId, PublishError> {
         let ack = publish.least_ack();
-        publish.check(&self.shared.limits(), ack).map_err(PublishError::Invalid)?;
-        let lane = self.lane(publish.lane)?;
-        let room = self.room_of(publish);
-        match lane.room.try_acquire_many(room) {
-            Ok(permit) => permit.forget(),
-            Err(TryAcquireError::NoPermits) => return Err(PublishError::LaneFull),
-            Err(TryAcquireError::Closed) => return Err(PublishError::Closed),
+        match self.take_room(publish, ack)? {
+            (lane, room, true) => self.enqueue(lane, publish, room, ack, None),
+            (_, _, false) => Err(PublishError::LaneFull),
         }
-        self.enqueue(lane, publish, room, ack, None)
     }
 
     /// Queues a publish whose answer is awaited, at the level `Routed` or `Processed`.
@@ -190,9 +185,10 @@ impl Handle {
 
     /// The permits are the queue's from here on: it gives them back when the frame need not be kept any longer.
     async fn wait_for_room(&self, publish: &Publish<'_>, ack: AckLevel) -> Result<(&Arc<Lane>, u32), PublishError> {
-        publish.check(&self.shared.limits(), ack).map_err(PublishError::Invalid)?;
-        let lane = self.lane(publish.lane)?;
-        let room = self.room_of(publish);
+        let (lane, room, taken) = self.take_room(publish, ack)?;
+        if taken {
+            return Ok((lane, room));
+        }
         let acquire = lane.room.acquire_many(room);
         let permit = match self.publish_timeout {
             Some(waited) => timeout(waited, acquire).await.map_err(|_| PublishError::TimedOut { waited })?,
@@ -200,6 +196,21 @@ impl Handle {
         };
         permit.map_err(|_| PublishError::Closed)?.forget();
         Ok((lane, room))
+    }
+
+    /// Checks a publish, and takes the room that it needs if it is there now.
+    fn take_room(&self, publish: &Publish<'_>, ack: AckLevel) -> Result<(&Arc<Lane>, u32, bool), PublishError> {
+        self.shared.with_limits(|limits| publish.check(limits, ack)).map_err(PublishError::Invalid)?;
+        let lane = self.lane(publish.lane)?;
+        let room = self.room_of(publish);
+        match lane.room.try_acquire_many(room) {
+            Ok(permit) => {
+                permit.forget();
+                Ok((lane, room, true))
+            }
+            Err(TryAcquireError::NoPermits) => Ok((lane, room, false)),
+            Err(TryAcquireError::Closed) => Err(PublishError::Closed),
+        }
     }
 
     fn lane(&self, number: u8) -> Result<&Arc<Lane>, PublishError> {

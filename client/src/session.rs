@@ -57,8 +57,6 @@ pub(crate) enum Effect<T> {
         what: Renewal,
         refusal: Refusal,
     },
-    Acked(wire::PublishAck),
-    PublishRefused(wire::PublishRefused),
     GoingAway(wire::GoAway),
 }
 
@@ -226,8 +224,8 @@ impl<T> Session<T> {
                 return self.on_answer(refused.request_id, Err(refusal));
             }
             ServerFrame::ZonesReceived(received) => return self.on_received(received),
-            ServerFrame::PublishAck(ack) => self.effects.push_back(Effect::Acked(ack)),
-            ServerFrame::PublishRefused(refused) => self.effects.push_back(Effect::PublishRefused(refused)),
+            // What becomes of publishes is the lanes' affair.
+            ServerFrame::PublishAck(_) | ServerFrame::PublishRefused(_) => {}
             ServerFrame::GoAway(go_away) => {
                 self.link = Link::GoingAway;
                 self.effects.push_back(Effect::GoingAway(go_away));

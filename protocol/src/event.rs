@@ -1,9 +1,11 @@
 //! A borrowed look at an encoded event: what routing needs, without copying and without allocating.
 
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::encoding::{DecodeContext, WireType, decode_key, skip_field};
 
 use crate::{
     Circle, GeometryError, Kind, Limits, Refusal, Topic, WorldName, check_state_key,
+    codec::quick_varint,
+    publish_view::low_u32,
     wire::{DeliveryClass, ErrorCode},
 };
 
@@ -78,67 +80,84 @@ struct RawPlace<'a> {
     radius: f64,
 }
 
-fn malformed(what: &str) -> Refusal {
-    Refusal::new(ErrorCode::InvalidArgument, format!("event is not a zonecast.v1.Event: {what}"))
+impl From<Malformed> for Refusal {
+    #[cold]
+    fn from(Malformed(what): Malformed) -> Self {
+        Self::new(ErrorCode::InvalidArgument, format!("event is not a zonecast.v1.Event: {what}"))
+    }
 }
 
 fn invalid(field: &str, problem: impl std::fmt::Display) -> Refusal {
     Refusal::new(ErrorCode::InvalidArgument, format!("{field} {problem}"))
 }
 
+/// Why bytes are no event. Small, since every field that is read may return it; a refusal is made of the first.
+struct Malformed(&'static str);
+
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u32, WireType)>, Refusal> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        decode_key(&mut self.0).map(Some).map_err(|_| malformed("a field's key is broken"))
+    #[inline]
+    fn next(&mut self) -> Result<Option<(u32, WireType)>, Malformed> {
+        let Some((first, rest)) = self.0.split_first() else { return Ok(None) };
+        // The keys of all fields that this version knows have one byte, and these wire types.
+        let wire_type = match (first >> 3, first & 7) {
+            (1..=15, 0) => WireType::Varint,
+            (1..=15, 1) => WireType::SixtyFourBit,
+            (1..=15, 2) => WireType::LengthDelimited,
+            _ => return decode_key(&mut self.0).map(Some).map_err(|_| Malformed("a field's key is broken")),
+        };
+        self.0 = rest;
+        Ok(Some((u32::from(first >> 3), wire_type)))
     }
 
-    fn varint(&mut self, wire_type: WireType) -> Result<u64, Refusal> {
+    #[inline]
+    fn varint(&mut self, wire_type: WireType) -> Result<u64, Malformed> {
         if wire_type != WireType::Varint {
-            return Err(malformed("a number has another wire type"));
+            return Err(Malformed("a number has another wire type"));
         }
-        decode_varint(&mut self.0).map_err(|_| malformed("a varint is broken"))
+        quick_varint(&mut self.0).ok_or(Malformed("a varint is broken"))
     }
 
-    fn fixed64(&mut self, wire_type: WireType) -> Result<u64, Refusal> {
+    #[inline]
+    fn fixed64(&mut self, wire_type: WireType) -> Result<u64, Malformed> {
         match (wire_type, self.0.split_first_chunk::<8>()) {
             (WireType::SixtyFourBit, Some((bytes, rest))) => {
                 self.0 = rest;
                 Ok(u64::from_le_bytes(*bytes))
             }
-            _ => Err(malformed("a 64-bit field has another wire type or is cut short")),
+            _ => Err(Malformed("a 64-bit field has another wire type or is cut short")),
         }
     }
 
-    fn bytes(&mut self, wire_type: WireType) -> Result<&'a [u8], Refusal> {
+    #[inline]
+    fn bytes(&mut self, wire_type: WireType) -> Result<&'a [u8], Malformed> {
         if wire_type != WireType::LengthDelimited {
-            return Err(malformed("a text or byte field has another wire type"));
+            return Err(Malformed("a text or byte field has another wire type"));
         }
-        let length = decode_varint(&mut self.0).map_err(|_| malformed("a length is broken"))?;
-        let length = usize::try_from(length).map_err(|_| malformed("a length is beyond the event's end"))?;
+        let length = quick_varint(&mut self.0).ok_or(Malformed("a length is broken"))?;
+        let length = usize::try_from(length).map_err(|_| Malformed("a length is beyond the event's end"))?;
         let Some((bytes, rest)) = self.0.split_at_checked(length) else {
-            return Err(malformed("a length is beyond the event's end"));
+            return Err(Malformed("a length is beyond the event's end"));
         };
         self.0 = rest;
         Ok(bytes)
     }
 
-    fn text(&mut self, wire_type: WireType) -> Result<&'a str, Refusal> {
-        std::str::from_utf8(self.bytes(wire_type)?).map_err(|_| malformed("a text is not UTF-8"))
+    #[inline]
+    fn text(&mut self, wire_type: WireType) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes(wire_type)?).map_err(|_| Malformed("a text is not UTF-8"))
     }
 
-    fn skip(&mut self, tag: u32, wire_type: WireType) -> Result<(), Refusal> {
+    fn skip(&mut self, tag: u32, wire_type: WireType) -> Result<(), Malformed> {
         skip_field(wire_type, tag, &mut self.0, DecodeContext::default())
-            .map_err(|_| malformed("an unknown field is broken"))
+            .map_err(|_| Malformed("an unknown field is broken"))
     }
 }
 
 impl<'a> RawPlace<'a> {
     /// Protobuf merges a message field that occurs twice, hence `self` rather than a fresh value.
-    fn merge(&mut self, bytes: &'a [u8]) -> Result<(), Refusal> {
+    fn merge(&mut self, bytes: &'a [u8]) -> Result<(), Malformed> {
         let mut fields = Fields(bytes);
         while let Some((tag, wire_type)) = fields.next()? {
             match tag {
@@ -153,40 +172,34 @@ impl<'a> RawPlace<'a> {
     }
 }
 
-/// Protobuf's rule for 32-bit fields sent as longer varints: the low 32 bits count.
-#[allow(clippy::cast_possible_truncation)]
-fn low_u32(value: u64) -> u32 {
-    value as u32
-}
-
 impl<'a> RawEvent<'a> {
-    fn decode(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        let mut event = Self::default();
+    /// Protobuf merges fields that occur twice; and in place, an event is large to move.
+    fn merge(&mut self, bytes: &'a [u8]) -> Result<(), Malformed> {
         let mut fields = Fields(bytes);
         while let Some((tag, wire_type)) = fields.next()? {
             match tag {
                 1 => {
-                    event.topic = None;
-                    event.place.get_or_insert_default().merge(fields.bytes(wire_type)?)?;
+                    self.topic = None;
+                    self.place.get_or_insert_default().merge(fields.bytes(wire_type)?)?;
                 }
                 2 => {
-                    event.place = None;
-                    event.topic = Some(fields.text(wire_type)?);
+                    self.place = None;
+                    self.topic = Some(fields.text(wire_type)?);
                 }
-                3 => event.kind = fields.text(wire_type)?,
-                4 => event.source = fields.fixed64(wire_type)?,
-                5 => event.lane = low_u32(fields.varint(wire_type)?),
-                6 => event.lane_seq = fields.varint(wire_type)?,
-                7 => event.class = low_u32(fields.varint(wire_type)?).cast_signed(),
-                8 => event.key = fields.text(wire_type)?,
-                9 => event.reply_to = fields.text(wire_type)?,
-                10 => event.published_at_us = fields.varint(wire_type)?,
-                11 => event.traceparent = fields.text(wire_type)?,
-                15 => event.payload = fields.bytes(wire_type)?,
+                3 => self.kind = fields.text(wire_type)?,
+                4 => self.source = fields.fixed64(wire_type)?,
+                5 => self.lane = low_u32(fields.varint(wire_type)?),
+                6 => self.lane_seq = fields.varint(wire_type)?,
+                7 => self.class = low_u32(fields.varint(wire_type)?).cast_signed(),
+                8 => self.key = fields.text(wire_type)?,
+                9 => self.reply_to = fields.text(wire_type)?,
+                10 => self.published_at_us = fields.varint(wire_type)?,
+                11 => self.traceparent = fields.text(wire_type)?,
+                15 => self.payload = fields.bytes(wire_type)?,
                 _ => fields.skip(tag, wire_type)?,
             }
         }
-        Ok(event)
+        Ok(())
     }
 }
 
@@ -225,7 +238,8 @@ impl<'a> EventView<'a> {
     /// # Errors
     /// The bytes are no event, a number makes no circle, or a name breaks its grammar.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        let raw = RawEvent::decode(bytes)?;
+        let mut raw = RawEvent::default();
+        raw.merge(bytes)?;
         let (target, class) = (target_of(&raw)?, class_of(&raw)?);
         if !raw.kind.is_empty() {
             Kind::check(raw.kind)?;
@@ -283,7 +297,8 @@ impl<'a> EventView<'a> {
     /// (0, 0) when not even these can be read.
     #[must_use]
     pub fn position_of_refused(bytes: &[u8]) -> (u32, u64) {
-        RawEvent::decode(bytes).map_or((0, 0), |raw| (raw.lane, raw.lane_seq))
+        let mut raw = RawEvent::default();
+        raw.merge(bytes).map_or((0, 0), |()| (raw.lane, raw.lane_seq))
     }
 }
 

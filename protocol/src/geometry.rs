@@ -54,6 +54,9 @@ fn finite(field: &'static str, value: f64) -> Result<(), GeometryError> {
 }
 
 impl Circle {
+    /// The point (0, 0).
+    pub const ORIGIN: Self = Self { x: 0.0, y: 0.0, radius: 0.0 };
+
     /// A circle around (`x`, `y`).
     ///
     /// # Errors

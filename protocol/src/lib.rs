@@ -15,6 +15,7 @@ mod geometry;
 mod identity;
 mod limits;
 mod names;
+mod publish_view;
 mod refusal;
 
 /// The generated message types; `proto/zonecast/v1/*.proto` documents every field with unit and range.
@@ -55,6 +56,7 @@ pub use geometry::{Circle, GeometryError, Zone};
 pub use identity::source_of;
 pub use limits::Limits;
 pub use names::{ClientId, Kind, NameError, QueueGroup, Topic, TopicPattern, WorldName, check_state_key};
+pub use publish_view::PublishView;
 pub use refusal::{Refusal, code_label};
 pub use wire::{AckLevel, DeliveryClass, ErrorCode};
 

@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use prost::Message;
 use zonecast_protocol::codec::{
-    DeliverFlags, FrameCutter, FrameError, decode_client_frame, decode_server_frame, encode_client_frame,
-    encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap, encode_server_frame, first_frame_bytes,
+    DeliverFlags, EncodedDeliver, FrameCutter, FrameError, decode_client_frame, decode_server_frame,
+    encode_client_frame, encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap, encode_server_frame,
+    first_encoded_deliver, first_frame_bytes,
 };
 use zonecast_protocol::wire::{self, client_frame, server_frame};
 use zonecast_protocol::{Circle, DeliveryClass, ErrorCode, EventView, Limits, Target, Zone};
@@ -365,6 +366,10 @@ proptest! {
         let flags = DeliverFlags { resent, await_processing };
         encode_deliver(seq, flags, &event, &mut quick);
         let datagram = encode_deliver_datagram(seq, flags, &event);
+        let read = EncodedDeliver { seq, flags, event: &event, frame_bytes: quick.len() };
+        let followed = [&quick[..], &event[..]].concat();
+        prop_assert_eq!(first_encoded_deliver(&followed), Some(read));
+        prop_assert_eq!(first_encoded_deliver(&quick[..quick.len() - 1]), None);
         let deliver = wire::Deliver { seq, resent, await_processing, event: event.into() };
         // An empty bytes field is left out by prost and written by us; both decode alike.
         if !deliver.event.is_empty() {

@@ -20,9 +20,15 @@ impl DurationHistogram {
     /// Counts one duration.
     #[inline]
     pub fn record(&mut self, duration: u64) {
+        self.record_many(duration, 1);
+    }
+
+    /// Counts a duration so many times.
+    #[inline]
+    pub fn record_many(&mut self, duration: u64, count: u64) {
         let bucket = (u64::BITS - duration.leading_zeros()) as usize;
-        self.counts[bucket.min(Self::BUCKETS - 1)] += 1;
-        self.sum = self.sum.saturating_add(duration);
+        self.counts[bucket.min(Self::BUCKETS - 1)] += count;
+        self.sum = self.sum.saturating_add(duration.saturating_mul(count));
     }
 
     /// Adds what another one counted.

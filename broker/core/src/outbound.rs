@@ -1,6 +1,6 @@
 //! An event on its way to sessions, and the ticket by which its publisher learns what became of it.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use zonecast_protocol::{DeliveryClass, EventView};
 
@@ -35,12 +35,9 @@ pub struct Arrival {
     pub ticket: Option<Ticket>,
 }
 
-/// An event on its way to sessions: the publisher's bytes and what the outbox must know of them. Cheap to clone.
-///
-/// What is looked at for every delivery lies in the handle itself; the bytes are one allocation, which all share.
+/// What sessions must know of an event beside its bytes. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OutboundEvent {
-    bytes: Arc<[u8]>,
+pub struct EventHead {
     at_us: u64,
     rare: Option<Arc<Rare>>,
     class: DeliveryClass,
@@ -57,23 +54,15 @@ struct Rare {
 /// Whose latest value a state event is: publisher and key.
 pub(crate) type StateKey = (u64, Box<str>);
 
-impl OutboundEvent {
-    /// Takes an event out of the buffer it arrived in.
-    ///
-    /// The bytes are copied, once per event, so that a waiting event keeps no receive buffer of up to 64 KiB alive.
+impl EventHead {
+    /// Of an event that came like this.
     #[must_use]
-    pub fn new(view: &EventView<'_>, bytes: &[u8], arrival: Arrival) -> Self {
+    pub fn new(view: &EventView<'_>, arrival: Arrival) -> Self {
         let Arrival { at_us, resent, ticket } = arrival;
         let state_key = (view.class == DeliveryClass::State).then(|| Arc::new((view.source, view.key.into())));
         let is_rare = ticket.is_some() || state_key.is_some();
         let rare = is_rare.then(|| Arc::new(Rare { ticket, state_key }));
-        Self { bytes: bytes.into(), at_us, rare, class: view.class, resent }
-    }
-
-    /// The encoded event, byte for byte as its publisher sent it.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        Self { at_us, rare, class: view.class, resent }
     }
 
     /// What is promised.
@@ -96,5 +85,69 @@ impl OutboundEvent {
     /// Whether it may be dropped.
     pub(crate) fn is_transient(&self) -> bool {
         self.class == DeliveryClass::Transient
+    }
+
+    /// Whether it is delivered in its turn and nobody waits for it: neither dropped, nor replaced, nor awaited.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.class == DeliveryClass::Reliable && self.rare.is_none()
+    }
+}
+
+/// An event on its way to sessions: where its publisher's bytes lie, and what is to be known of them.
+///
+/// Sessions copy the bytes of most events behind others; those who must find the event again share one copy of it.
+#[derive(Debug)]
+pub struct OutboundEvent<'a> {
+    head: &'a EventHead,
+    bytes: &'a [u8],
+    held: OnceCell<HeldEvent>,
+}
+
+impl<'a> OutboundEvent<'a> {
+    /// The encoded event, byte for byte as its publisher sent it.
+    #[must_use]
+    pub fn new(head: &'a EventHead, bytes: &'a [u8]) -> Self {
+        Self { head, bytes, held: OnceCell::new() }
+    }
+
+    /// What is to be known of it.
+    #[must_use]
+    pub fn head(&self) -> &'a EventHead {
+        self.head
+    }
+
+    /// The encoded event.
+    #[must_use]
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// A copy that is shared by all who hold it.
+    pub(crate) fn held(&self) -> HeldEvent {
+        self.held.get_or_init(|| HeldEvent { head: self.head.clone(), bytes: self.bytes.into() }).clone()
+    }
+}
+
+/// An event that is held until it is delivered, replaced, dropped or processed.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldEvent {
+    head: EventHead,
+    bytes: Arc<[u8]>,
+}
+
+impl HeldEvent {
+    /// What is to be known of it.
+    pub(crate) fn head(&self) -> &EventHead {
+        &self.head
+    }
+
+    /// The encoded event.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The ticket of a publisher who waits.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        self.head.rare.as_ref().and_then(|rare| rare.ticket)
     }
 }

@@ -1,21 +1,27 @@
 //! What waits for one session and what it has not acknowledged, bounded, and what gives way when it is too slow.
 
+mod chunks;
+mod drain;
 mod heritage;
 mod kept;
 mod room;
+mod run;
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustc_hash::FxHashMap;
-use zonecast_protocol::{
-    codec::{DeliverFlags, encode_datagrams, encode_deliver, encode_deliver_datagram, encode_gap},
-    wire::GapReason,
-};
 
-pub use self::heritage::{LeftDeliveries, ResumePoint, Succession};
-use self::kept::{Kept, What, Written};
-use crate::{OutboundEvent, OutboxLimits, Outcome, Ticket, outbound::StateKey};
+pub use self::{
+    chunks::Chunks,
+    drain::{Datagrams, Drained},
+    heritage::{LeftDeliveries, ResumePoint, Succession},
+};
+use self::{kept::Kept, run::Run};
+use crate::{
+    Arrival, OutboundEvent, OutboxLimits, Outcome, Ticket,
+    outbound::{HeldEvent, StateKey},
+};
 
 /// So many numbers that were written and not acknowledged are kept for each delivery that may be held.
 const NUMBERS_KEPT_PER_DELIVERY: usize = 2;
@@ -34,26 +40,6 @@ pub enum Pushed {
     Overflow,
 }
 
-/// What one [`Outbox::drain`] took out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Drained {
-    /// Deliveries written, datagrams among them.
-    pub deliveries: u64,
-    /// Gaps written.
-    pub gaps: u64,
-}
-
-/// Where transient events go that fit into a datagram. The default has no room.
-#[derive(Debug, Default)]
-pub struct Datagrams {
-    /// Most bytes of one.
-    pub datagram_bytes_max: usize,
-    /// Bytes that can be sent now.
-    pub room_bytes: usize,
-    /// What is to be sent.
-    pub ready: Vec<Bytes>,
-}
-
 /// An acknowledgement of deliveries that cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NeverSent {
@@ -61,11 +47,20 @@ pub struct NeverSent {
     pub seq: u64,
 }
 
+/// One place in the row of what waits.
+#[derive(Debug)]
+enum Entry {
+    /// Deliveries that go out as they lie there.
+    Run(Run<BytesMut>),
+    /// One that may give way before, or is awaited.
+    Slot(Slot),
+}
+
 #[derive(Debug)]
 struct Slot {
     seq: u64,
     /// `None` once the event was dropped to make room.
-    event: Option<OutboundEvent>,
+    event: Option<HeldEvent>,
     /// Written to an earlier session of the client, or sent twice by its publisher.
     resent: bool,
     /// How many runs of the client were lost with it.
@@ -83,9 +78,13 @@ pub struct Outbox {
     limits: OutboxLimits,
     /// Whether what was written is kept until it is received.
     keeps: bool,
-    /// Ascending by `seq`; dropped slots are swept out when they are the majority.
-    slots: VecDeque<Slot>,
-    /// Slots with an event.
+    /// Ascending by number; vacant slots are swept out when they are the majority.
+    entries: VecDeque<Entry>,
+    /// Slots without an event.
+    vacant: usize,
+    /// Room that the last run needed; the next one will need about as much.
+    run_bytes: usize,
+    /// Deliveries that wait, and the bytes of their events.
     waiting: usize,
     waiting_bytes: usize,
     next_seq: u64,
@@ -113,7 +112,9 @@ impl Outbox {
         Self {
             limits,
             keeps,
-            slots: VecDeque::new(),
+            entries: VecDeque::new(),
+            vacant: 0,
+            run_bytes: 0,
             waiting: 0,
             waiting_bytes: 0,
             next_seq: 1,
@@ -194,122 +195,68 @@ impl Outbox {
     }
 
     /// Queues an event, or says why not. After [`Pushed::Overflow`] nothing is queued any more.
-    pub fn push(&mut self, event: OutboundEvent) -> Pushed {
+    pub fn push(&mut self, event: &OutboundEvent<'_>) -> Pushed {
         let pushed = if self.overflowed { Pushed::Overflow } else { self.push_if_room(event) };
         self.overflowed = pushed == Pushed::Overflow;
         pushed
     }
 
-    fn push_if_room(&mut self, event: OutboundEvent) -> Pushed {
+    fn push_if_room(&mut self, event: &OutboundEvent<'_>) -> Pushed {
         // Numbers of transient events cost little, and hold nobody back; but a client that reads and never acknowledges
         // would have them kept without an end.
         if self.kept.len() >= NUMBERS_KEPT_PER_DELIVERY * self.limits.deliveries_max {
             return Pushed::Overflow;
         }
-        if let Some(seq) = event.state_key().and_then(|key| self.state.get(key)).copied() {
-            return self.replace(seq, event);
+        let head = event.head();
+        if let Some(seq) = head.state_key().and_then(|key| self.state.get(key)).copied() {
+            return self.replace(seq, event.held());
         }
         if !self.make_room(1, event.bytes().len()) {
-            if event.is_transient() {
+            if head.is_transient() {
                 self.next_seq += 1;
                 self.dropped_total += 1;
                 return Pushed::Dropped;
             }
             return Pushed::Overflow;
         }
-        let resent = event.arrival().resent;
-        self.append(event, resent, 0);
+        let Arrival { at_us, resent, .. } = head.arrival();
+        if head.is_plain() {
+            self.append_plain(event.bytes(), resent, at_us, 0);
+        } else {
+            self.append(event.held(), resent, 0);
+        }
         Pushed::Queued
     }
 
     /// Gives an event the next number and its place in the accounts, whether there is room or not.
-    fn append(&mut self, event: OutboundEvent, resent: bool, crashes: u32) {
+    fn append(&mut self, event: HeldEvent, resent: bool, crashes: u32) {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.waiting += 1;
         self.waiting_bytes += event.bytes().len();
-        if event.is_transient() {
+        if event.head().is_transient() {
             self.transient.push_back(seq);
             self.transient_bytes += event.bytes().len();
-        } else if let Some(key) = event.state_key() {
+        } else if let Some(key) = event.head().state_key() {
             self.state.insert(Arc::clone(key), seq);
         }
-        self.slots.push_back(Slot { seq, event: Some(event), resent, crashes });
+        self.entries.push_back(Entry::Slot(Slot { seq, event: Some(event), resent, crashes }));
     }
 
-    /// Encodes what waits, oldest first, until `out` holds at least `bytes_max` bytes or nothing is left. Transient
-    /// events for which there is room among the `datagrams` go there.
-    ///
-    /// `waited` is told for each delivery how many microseconds it spent here, by the clock that `now_us` is read from.
-    pub fn drain(
-        &mut self,
-        out: &mut BytesMut,
-        bytes_max: usize,
-        datagrams: &mut Datagrams,
-        now_us: u64,
-        mut waited: impl FnMut(u64),
-    ) -> Drained {
-        let mut drained = Drained::default();
-        while out.len() < bytes_max {
-            let Some(slot) = self.slots.pop_front() else {
-                drained.gaps += self.announce_gap_before(self.next_seq, out);
-                break;
-            };
-            let Slot { seq, event: Some(event), resent, crashes } = slot else { continue };
-            let arrival = event.arrival();
-            let flags = DeliverFlags { resent, await_processing: arrival.ticket.is_some() };
-            self.forget(seq, &event);
-            waited(now_us.saturating_sub(arrival.at_us));
-            drained.deliveries += 1;
-            if event.is_transient() && datagrams.take(seq, flags, event.bytes()) {
-                drained.gaps += self.announce_gap_before(seq, out);
-                let (from, _) = self.datagrams.unwrap_or((seq, seq));
-                self.datagrams = Some((from, seq));
-            } else {
-                drained.gaps += self.announce_gap_before(seq, out);
-                self.explain_datagrams(out);
-                encode_deliver(seq, flags, event.bytes(), out);
-            }
-            self.written_through = seq;
-            if arrival.ticket.is_some() || self.keeps {
-                let is_transient = event.is_transient();
-                let what = if is_transient { What::Transient } else { What::Delivery(event, crashes) };
-                self.kept.keep(Written { seq, what });
+    /// As [`append`](Self::append), for an event that is reliable and that nobody waits for.
+    fn append_plain(&mut self, event: &[u8], resent: bool, at_us: u64, crashes: u32) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.waiting += 1;
+        self.waiting_bytes += event.len();
+        match self.entries.back_mut() {
+            Some(Entry::Run(run)) if run.takes(seq, crashes, event.len()) => run.append(event, resent, at_us),
+            _ => {
+                let mut run = Run::new(seq, crashes, event.len(), self.run_bytes);
+                run.append(event, resent, at_us);
+                self.entries.push_back(Entry::Run(run));
             }
         }
-        drained
-    }
-
-    /// Whether datagrams were sent that are not explained on the stream.
-    #[must_use]
-    pub fn has_unexplained_datagrams(&self) -> bool {
-        self.datagrams.is_some()
-    }
-
-    /// Explains on the stream which numbers were sent as datagrams, if any were since the last time.
-    pub fn explain_datagrams(&mut self, out: &mut BytesMut) {
-        if let Some((from, to)) = self.datagrams.take() {
-            encode_datagrams(from, to, out);
-        }
-    }
-
-    fn announce_gap_before(&mut self, seq: u64, out: &mut BytesMut) -> u64 {
-        let (from, to) = (self.written_through + 1, seq - 1);
-        if from > to {
-            return 0;
-        }
-        self.explain_datagrams(out);
-        self.written_through = to;
-        if self.keeps {
-            self.kept.keep(Written { seq: to, what: What::Gap(to + 1 - from) });
-        }
-        if from <= self.inherited_through {
-            encode_gap(from, to.min(self.inherited_through), GapReason::Evicted, out);
-        }
-        if to > self.inherited_through {
-            encode_gap(from.max(self.inherited_through + 1), to, GapReason::SlowConsumer, out);
-        }
-        1 + u64::from(from <= self.inherited_through && to > self.inherited_through)
     }
 
     /// Frees what the session has acknowledged: all up to `through_seq` as received, and what it is done with.
@@ -330,7 +277,7 @@ impl Outbox {
         self.kept.received(through_seq);
         for (what, seqs) in done {
             for seq in *seqs {
-                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.arrival().ticket) {
+                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.ticket()) {
                     outcome(ticket, *what);
                 }
             }
@@ -339,34 +286,18 @@ impl Outbox {
     }
 
     /// Takes a departing event out of the accounts.
-    fn forget(&mut self, seq: u64, event: &OutboundEvent) {
+    fn forget(&mut self, seq: u64, event: &HeldEvent) {
         self.waiting -= 1;
         self.waiting_bytes -= event.bytes().len();
-        if let Some(key) = event.state_key()
+        if let Some(key) = event.head().state_key()
             && self.state.get(key) == Some(&seq)
         {
             self.state.remove(key);
         }
-        if event.is_transient() {
+        if event.head().is_transient() {
             // Departures are in order, so the oldest number noted is this one.
             self.transient.pop_front();
             self.transient_bytes -= event.bytes().len();
         }
-    }
-}
-
-impl Datagrams {
-    /// Takes a delivery if there is room for it.
-    fn take(&mut self, seq: u64, flags: DeliverFlags, event: &[u8]) -> bool {
-        if event.len() > self.room_bytes.min(self.datagram_bytes_max) {
-            return false;
-        }
-        let datagram = encode_deliver_datagram(seq, flags, event);
-        if datagram.len() > self.room_bytes.min(self.datagram_bytes_max) {
-            return false;
-        }
-        self.room_bytes -= datagram.len();
-        self.ready.push(datagram);
-        true
     }
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use zonecast_protocol::{
-    AckLevel, DeliveryClass, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, QueueGroup, Refusal, Target,
-    TopicPattern, WorldName, Zone,
+    AckLevel, DeliveryClass, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, PublishView, QueueGroup, Refusal,
+    Target, TopicPattern, WorldName, Zone,
     codec::DELIVER_OVERHEAD_BYTES_MAX,
     wire::{self, ErrorCode},
 };
@@ -93,11 +93,11 @@ impl SessionRules {
     /// # Errors
     /// The event is malformed, another client's, beyond a limit or right, out of order, or asks for an acknowledgement
     /// that is not offered. A refused event uses its number up.
-    pub fn admit<'a>(&mut self, publish: &'a wire::Publish) -> Result<Admitted<'a>, RefusedPublish> {
-        let event = match EventView::decode(&publish.event) {
+    pub fn admit<'a>(&mut self, publish: &PublishView<'a>) -> Result<Admitted<'a>, RefusedPublish> {
+        let event = match EventView::decode(publish.event) {
             Ok(event) => event,
             Err(refusal) => {
-                let (lane, lane_seq) = EventView::position_of_refused(&publish.event);
+                let (lane, lane_seq) = EventView::position_of_refused(publish.event);
                 self.standing.advance(lane, lane_seq);
                 return Err(RefusedPublish { lane, lane_seq, refusal });
             }
@@ -111,7 +111,7 @@ impl SessionRules {
 
     fn check_publish(
         &self,
-        publish: &wire::Publish,
+        publish: &PublishView<'_>,
         event: &EventView<'_>,
         in_order: bool,
     ) -> Result<AckLevel, Refusal> {

@@ -1,15 +1,19 @@
 //! The outbox against what a receiver may observe, told by separate code.
 #![allow(clippy::unwrap_used, reason = "a helper fails the test")]
 
+#[path = "outboxes/sent.rs"]
+mod sent;
+
 use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 use prost::Message;
-use zonecast_core::{Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Pushed};
+use sent::{Sent, written};
+use zonecast_core::{Arrival, Chunks, Datagrams, Outbox, OutboxLimits, Pushed};
+use zonecast_protocol::DeliveryClass;
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, server_frame};
-use zonecast_protocol::{DeliveryClass, EventView};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -32,7 +36,7 @@ fn any_op() -> impl Strategy<Value = Op> {
 }
 
 /// An event that tells its number in the test by its `lane_seq`.
-fn event(number: u64, class: DeliveryClass, key: u8, payload_bytes: usize) -> (OutboundEvent, usize) {
+fn event(number: u64, class: DeliveryClass, key: u8, payload_bytes: usize) -> Sent {
     let state_key = if class == DeliveryClass::State { format!("k{key}") } else { String::new() };
     let event = wire::Event {
         target: Some(wire::event::Target::Topic("t".to_owned())),
@@ -42,9 +46,7 @@ fn event(number: u64, class: DeliveryClass, key: u8, payload_bytes: usize) -> (O
         payload: vec![0; payload_bytes].into(),
         ..Default::default()
     };
-    let bytes = event.encode_to_vec();
-    let arrival = Arrival { at_us: number, ..Arrival::default() };
-    (OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, arrival), bytes.len())
+    Sent::new(&event, Arrival { at_us: number, ..Arrival::default() })
 }
 
 /// What the pushes so far oblige the outbox to show, by the rules of WIRE.md §6 alone.
@@ -115,9 +117,10 @@ proptest! {
         for (number, op) in (1..).zip(ops) {
             match op {
                 Op::Push { class, key, payload_bytes } => {
-                    let (event, length) = event(number, class, key, payload_bytes);
+                    let event = event(number, class, key, payload_bytes);
+                    let length = event.outbound().bytes().len();
                     let was = (outbox.len(), outbox.bytes());
-                    let pushed = outbox.push(event);
+                    let pushed = outbox.push(&event.outbound());
                     if overflowed {
                         prop_assert_eq!(pushed, Pushed::Overflow, "nothing is queued behind what was lost");
                         continue;
@@ -144,18 +147,18 @@ proptest! {
                     }
                 }
                 Op::Drain { bytes_max } => {
-                    let mut out = BytesMut::new();
-                    let _ = outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), number, |_| {});
-                    model.show_all(out)?;
+                    let mut out = Chunks::default();
+                    let _ = outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), number, |_, _| {});
+                    model.show_all(written(out))?;
                 }
             }
             prop_assert!(outbox.len() <= limits.deliveries_max && outbox.bytes() <= limits.bytes_max);
             prop_assert!(!outbox.is_over_soft_mark(0) || outbox.len() >= limits.deliveries_soft || outbox.bytes() >= limits.bytes_soft);
             prop_assert!(outbox.is_over_soft_mark(0) || model.reliable.len() + model.state.len() < limits.deliveries_soft);
         }
-        let mut out = BytesMut::new();
-        let _ = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
-        model.show_all(out)?;
+        let mut out = Chunks::default();
+        let _ = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
+        model.show_all(written(out))?;
         prop_assert!(outbox.is_empty());
         prop_assert_eq!((outbox.len(), outbox.bytes()), (0, 0));
         prop_assert!(model.reliable.is_empty() && model.state.is_empty());
@@ -175,13 +178,13 @@ fn the_oldest_transient_events_give_way() {
         DeliveryClass::Reliable,
         DeliveryClass::Reliable,
     ]) {
-        assert_eq!(outbox.push(event(number, class, 0, 1).0), Pushed::Queued);
+        assert_eq!(outbox.push(&event(number, class, 0, 1).outbound()), Pushed::Queued);
     }
-    assert_eq!(outbox.push(event(6, DeliveryClass::Transient, 0, 1).0), Pushed::Dropped);
-    assert_eq!(outbox.push(event(7, DeliveryClass::Reliable, 0, 1).0), Pushed::Overflow);
-    let mut out = BytesMut::new();
+    assert_eq!(outbox.push(&event(6, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Dropped);
+    assert_eq!(outbox.push(&event(7, DeliveryClass::Reliable, 0, 1).outbound()), Pushed::Overflow);
+    let mut out = Chunks::default();
     let drained = outbox
-        .drain(&mut out, usize::MAX, &mut Datagrams::default(), 100, |waited| assert!((95..=98).contains(&waited)));
+        .drain(&mut out, usize::MAX, &mut Datagrams::default(), 100, |waited, _| assert!((95..=98).contains(&waited)));
     assert_eq!((drained.deliveries, drained.gaps), (3, 3), "before 2, before 4, after 5");
     assert_eq!(outbox.dropped_total(), 3);
 }
@@ -190,11 +193,11 @@ fn the_oldest_transient_events_give_way() {
 fn a_drain_ends_when_it_has_enough() {
     let mut outbox = Outbox::new(OutboxLimits::default(), false);
     let drain = |outbox: &mut Outbox, bytes_max| {
-        let mut out = BytesMut::new();
-        (outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), 0, |_| {}).deliveries, out.len())
+        let mut out = Chunks::default();
+        (outbox.drain(&mut out, bytes_max, &mut Datagrams::default(), 0, |_, _| {}).deliveries, out.len())
     };
     for number in 1..=4 {
-        assert_eq!(outbox.push(event(number, DeliveryClass::Reliable, 0, 1).0), Pushed::Queued);
+        assert_eq!(outbox.push(&event(number, DeliveryClass::Reliable, 0, 1).outbound()), Pushed::Queued);
     }
     assert_eq!(drain(&mut outbox, 0).0, 0);
     let (one, bytes) = drain(&mut outbox, 1);
@@ -208,10 +211,10 @@ fn who_reads_transient_events_and_never_says_so_is_too_slow() {
     let limits = OutboxLimits { deliveries_max: 10, ..OutboxLimits::default() };
     let mut outbox = Outbox::new(limits, true);
     for number in 1..=20 {
-        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
-        let _ = outbox.drain(&mut BytesMut::new(), usize::MAX, &mut Datagrams::default(), 0, |_| {});
+        assert_eq!(outbox.push(&event(number, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Queued);
+        let _ = outbox.drain(&mut Chunks::default(), usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
     }
-    assert_eq!(outbox.push(event(21, DeliveryClass::Transient, 0, 1).0), Pushed::Overflow);
+    assert_eq!(outbox.push(&event(21, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Overflow);
 }
 
 #[test]
@@ -219,26 +222,30 @@ fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
     let limits = OutboxLimits { deliveries_max: 100, bytes_max: 1_000, deliveries_soft: 3, bytes_soft: 900 };
     let mut outbox = Outbox::new(limits, false);
     for number in 1..=10 {
-        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
+        assert_eq!(outbox.push(&event(number, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Queued);
     }
     assert!(!outbox.is_over_soft_mark(0));
-    assert_eq!(outbox.push(event(11, DeliveryClass::Reliable, 0, 700).0), Pushed::Queued);
-    assert_eq!(outbox.push(event(12, DeliveryClass::Transient, 0, 600).0), Pushed::Dropped);
+    assert_eq!(outbox.push(&event(11, DeliveryClass::Reliable, 0, 700).outbound()), Pushed::Queued);
+    assert_eq!(outbox.push(&event(12, DeliveryClass::Transient, 0, 600).outbound()), Pushed::Dropped);
     assert_eq!(outbox.len(), 11, "dropping the others would not have made room for it");
-    assert_eq!(outbox.push(event(13, DeliveryClass::Reliable, 0, 600).0), Pushed::Overflow);
-    assert_eq!(outbox.push(event(14, DeliveryClass::Reliable, 0, 1).0), Pushed::Overflow, "or 13 would be lost unseen");
+    assert_eq!(outbox.push(&event(13, DeliveryClass::Reliable, 0, 600).outbound()), Pushed::Overflow);
+    assert_eq!(
+        outbox.push(&event(14, DeliveryClass::Reliable, 0, 1).outbound()),
+        Pushed::Overflow,
+        "or 13 would be lost unseen"
+    );
 }
 
 #[test]
 fn memory_stays_bounded_behind_a_stuck_reliable_event() {
     let limits = OutboxLimits { deliveries_max: 4, ..OutboxLimits::default() };
     let mut outbox = Outbox::new(limits, false);
-    assert_eq!(outbox.push(event(1, DeliveryClass::Reliable, 0, 1).0), Pushed::Queued);
+    assert_eq!(outbox.push(&event(1, DeliveryClass::Reliable, 0, 1).outbound()), Pushed::Queued);
     for number in 2..100_000 {
-        assert_eq!(outbox.push(event(number, DeliveryClass::Transient, 0, 1).0), Pushed::Queued);
+        assert_eq!(outbox.push(&event(number, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Queued);
     }
     assert_eq!(outbox.len(), 4);
-    let mut out = BytesMut::new();
-    let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
+    let mut out = Chunks::default();
+    let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
     assert_eq!((drained.deliveries, drained.gaps), (4, 1));
 }

@@ -7,16 +7,17 @@ mod small;
 
 use std::collections::BTreeSet;
 
-use bytes::BytesMut;
 use proptest::prelude::*;
-use prost::Message;
-use small::receiver::Receiver;
-use zonecast_core::{
-    Arrival, Datagrams, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
+use small::{
+    receiver::Receiver,
+    sent::{Sent, written},
 };
+use zonecast_core::{
+    Arrival, Chunks, Datagrams, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
+};
+use zonecast_protocol::DeliveryClass;
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, GapReason};
-use zonecast_protocol::{DeliveryClass, EventView};
 
 const LIMITS: OutboxLimits =
     OutboxLimits { deliveries_max: 1_000, bytes_max: 1 << 20, deliveries_soft: 1_000, bytes_soft: 1 << 20 };
@@ -59,7 +60,7 @@ fn any_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn event(number: u64, transient: bool, ticket: bool) -> OutboundEvent {
+fn event(number: u64, transient: bool, ticket: bool) -> Sent {
     let class = if transient { DeliveryClass::Transient } else { DeliveryClass::Reliable };
     let event = wire::Event {
         target: Some(wire::event::Target::Topic("t".to_owned())),
@@ -67,9 +68,8 @@ fn event(number: u64, transient: bool, ticket: bool) -> OutboundEvent {
         class: class.into(),
         ..Default::default()
     };
-    let bytes = event.encode_to_vec();
     let ticket = ticket.then_some(Ticket { worker: 0, number });
-    OutboundEvent::new(&EventView::decode(&bytes).unwrap(), &bytes, Arrival { at_us: 0, resent: false, ticket })
+    Sent::new(&event, Arrival { at_us: 0, resent: false, ticket })
 }
 
 struct Run {
@@ -86,15 +86,15 @@ struct Run {
 
 impl Run {
     fn drain(&mut self, bytes_max: usize, room_bytes: usize) {
-        let mut out = BytesMut::new();
+        let mut out = Chunks::default();
         let mut datagrams = Datagrams { datagram_bytes_max: 1_000, room_bytes, ready: Vec::new() };
-        let _ = self.outbox.drain(&mut out, bytes_max, &mut datagrams, 0, |_| {});
+        let _ = self.outbox.drain(&mut out, bytes_max, &mut datagrams, 0, |_, _| {});
         if room_bytes == 0 {
             self.outbox.explain_datagrams(&mut out);
         }
         self.receiver.datagrams.extend(datagrams.ready);
         let mut cutter = FrameCutter::new(4_096);
-        cutter.push(out.freeze());
+        cutter.push(written(out).freeze());
         while let Some(frame) = cutter.next_frame().unwrap() {
             self.receiver.under_way.push_back(decode_server_frame(frame).unwrap());
         }
@@ -147,7 +147,7 @@ proptest! {
         for (number, op) in (1..).zip(ops) {
             match op {
                 Op::Push { transient, ticket } => {
-                    prop_assert_eq!(run.outbox.push(event(number, transient, ticket)), Pushed::Queued);
+                    prop_assert_eq!(run.outbox.push(&event(number, transient, ticket).outbound()), Pushed::Queued);
                     if transient { run.pushed_transient += 1 } else { run.pushed.insert(number); }
                     if ticket { run.tickets.insert(number); }
                 }
@@ -200,10 +200,10 @@ fn what_fuzzing_once_reached_stays_right() {
 fn a_gap_that_spans_two_sessions_has_both_reasons() {
     let limits = OutboxLimits { deliveries_max: 2, ..LIMITS };
     let gaps = |outbox: &mut Outbox| {
-        let mut out = BytesMut::new();
-        let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_| {});
+        let mut out = Chunks::default();
+        let drained = outbox.drain(&mut out, usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
         let mut cutter = FrameCutter::new(4_096);
-        cutter.push(out.freeze());
+        cutter.push(written(out).freeze());
         let mut gaps = Vec::new();
         while let Some(frame) = cutter.next_frame().unwrap() {
             if let wire::server_frame::Frame::Gap(gap) = decode_server_frame(frame).unwrap() {
@@ -222,13 +222,13 @@ fn a_gap_that_spans_two_sessions_has_both_reasons() {
     };
     let mut first = Outbox::new(limits, true);
     for number in 1..=2 {
-        assert_eq!(first.push(event(number, true, false)), Pushed::Queued);
+        assert_eq!(first.push(&event(number, true, false).outbound()), Pushed::Queued);
     }
     assert_eq!(gaps(&mut first), []);
 
     let mut second = succeed(&mut first);
     for number in 3..=5 {
-        assert_eq!(second.push(event(number, number == 3, false)), Pushed::Queued);
+        assert_eq!(second.push(&event(number, number == 3, false).outbound()), Pushed::Queued);
     }
     assert_eq!(gaps(&mut second), [(1, 2, GapReason::Evicted), (3, 3, GapReason::SlowConsumer)]);
     assert_eq!(second.kept(), 2);
@@ -236,7 +236,7 @@ fn a_gap_that_spans_two_sessions_has_both_reasons() {
     // What the heir dropped before it inherits is missing behind what it inherits, at the end as well as in between.
     let mut third = Outbox::new(limits, true);
     for (number, pushed) in [(6, Pushed::Queued), (7, Pushed::Queued), (8, Pushed::Dropped)] {
-        assert_eq!(third.push(event(number, number == 8, false)), pushed);
+        assert_eq!(third.push(&event(number, number == 8, false).outbound()), pushed);
     }
     third.inherit(second.bequeath(&ResumePoint::default()), Succession::Resumed, 3, |_| panic!("nothing is given up"));
     assert_eq!((third.len(), gaps(&mut third)), (4, vec![(1, 3, GapReason::Evicted), (8, 8, GapReason::SlowConsumer)]));
@@ -245,14 +245,14 @@ fn a_gap_that_spans_two_sessions_has_both_reasons() {
 #[test]
 fn what_several_runs_are_lost_with_is_given_up() {
     let mut outbox = Outbox::new(LIMITS, true);
-    assert_eq!(outbox.push(event(1, false, true)), Pushed::Queued);
+    assert_eq!(outbox.push(&event(1, false, true).outbound()), Pushed::Queued);
     let mut given_up = Vec::new();
     for run in 1..=3 {
         // The second, which nobody was lost with, is written only to the last.
-        let mut out = BytesMut::new();
-        let _ = outbox.drain(&mut out, 1, &mut Datagrams::default(), 0, |_| {});
+        let mut out = Chunks::default();
+        let _ = outbox.drain(&mut out, 1, &mut Datagrams::default(), 0, |_, _| {});
         if run == 3 {
-            assert_eq!(outbox.push(event(2, false, true)), Pushed::Queued);
+            assert_eq!(outbox.push(&event(2, false, true).outbound()), Pushed::Queued);
         }
         let left = outbox.bequeath(&ResumePoint::default());
         outbox = Outbox::new(LIMITS, true);
@@ -267,8 +267,8 @@ fn what_several_runs_are_lost_with_is_given_up() {
 fn what_nobody_was_lost_with_is_not_given_up() {
     for (succession, left) in [(Succession::Resumed, 1), (Succession::Anew, 1), (Succession::OtherRun, 0)] {
         let mut outbox = Outbox::new(LIMITS, true);
-        assert_eq!(outbox.push(event(1, false, false)), Pushed::Queued);
-        let _ = outbox.drain(&mut BytesMut::new(), 1, &mut Datagrams::default(), 0, |_| {});
+        assert_eq!(outbox.push(&event(1, false, false).outbound()), Pushed::Queued);
+        let _ = outbox.drain(&mut Chunks::default(), 1, &mut Datagrams::default(), 0, |_, _| {});
         let mut heir = Outbox::new(LIMITS, true);
         let mut given_up = 0;
         heir.inherit(outbox.bequeath(&ResumePoint::default()), succession, 0, |_| given_up += 1);

@@ -9,7 +9,9 @@ use prost::Message;
 use zonecast_core::{InterestChange, KindFilter, RefusedPublish, Rights, Router, SessionId, SessionRules};
 use zonecast_protocol::codec::DELIVER_OVERHEAD_BYTES_MAX;
 use zonecast_protocol::wire;
-use zonecast_protocol::{AckLevel, DeliveryClass, ErrorCode, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, WorldName};
+use zonecast_protocol::{
+    AckLevel, DeliveryClass, ErrorCode, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, PublishView, WorldName,
+};
 
 const SOURCE: u64 = 0x65;
 
@@ -70,7 +72,7 @@ impl Session {
     /// The acknowledgement that is waited for, or why there will be none.
     fn publish(&mut self, event: &wire::Event, ack: AckLevel) -> Result<AckLevel, ErrorCode> {
         let publish = wire::Publish { event: event.encode_to_vec().into(), ack: ack.into(), ..Default::default() };
-        let admitted = self.rules.admit(&publish).map_err(|refused| {
+        let admitted = self.rules.admit(&PublishView::from(&publish)).map_err(|refused| {
             assert_eq!((refused.lane, refused.lane_seq), (event.lane, event.lane_seq), "it is named");
             refused.refusal.code
         })?;
@@ -150,7 +152,9 @@ fn a_lane_rises_and_a_refused_event_uses_its_number_up() {
 fn what_cannot_be_read_has_no_place() {
     let mut session = Session::new(1, rights());
     let publish = wire::Publish { event: vec![0xff].into(), ..Default::default() };
-    let Err(RefusedPublish { lane, lane_seq, refusal }) = session.rules.admit(&publish) else { panic!("refused") };
+    let Err(RefusedPublish { lane, lane_seq, refusal }) = session.rules.admit(&PublishView::from(&publish)) else {
+        panic!("refused")
+    };
     assert_eq!((lane, lane_seq, refusal.code), (0, 0, ErrorCode::InvalidArgument));
 }
 
@@ -182,7 +186,11 @@ fn a_publish_keeps_to_limits_and_rights() {
 fn an_acknowledgement_is_one_that_there_is() {
     let publish = |event: wire::Event, ack: i32, require_match| {
         let publish = wire::Publish { event: event.encode_to_vec().into(), ack, require_match, ..Default::default() };
-        Session::new(1, rights()).rules.admit(&publish).map(|admitted| admitted.ack).map_err(|no| no.refusal.code)
+        Session::new(1, rights())
+            .rules
+            .admit(&PublishView::from(&publish))
+            .map(|admitted| admitted.ack)
+            .map_err(|no| no.refusal.code)
     };
     let [none, routed, processed] = [AckLevel::Unspecified, AckLevel::Routed, AckLevel::Processed].map(i32::from);
     let transient = wire::Event { class: DeliveryClass::Transient.into(), ..event(0, 1) };
@@ -204,7 +212,7 @@ fn a_delivery_fits_into_a_frame() {
         let limits = Arc::new(Limits { frame_bytes_max, ..limits() });
         let mut rules = SessionRules::new(SessionId::new(0, 1), SOURCE, Arc::default(), limits);
         let publish = wire::Publish { event: bytes.clone().into(), ..Default::default() };
-        rules.admit(&publish).map(|_| ()).map_err(|refused| refused.refusal.code)
+        rules.admit(&PublishView::from(&publish)).map(|_| ()).map_err(|refused| refused.refusal.code)
     };
     assert_eq!(code(bytes.len() + DELIVER_OVERHEAD_BYTES_MAX), Ok(()));
     assert_eq!(code(bytes.len() + DELIVER_OVERHEAD_BYTES_MAX - 1), Err(ErrorCode::PayloadTooLarge));

@@ -100,9 +100,9 @@ fn acknowledge(worker: &Worker, session: &Session, ack: &wire::DeliveryAck) -> R
 
 /// Writes the welcome, then answers as they come, many at once when many wait.
 pub(super) async fn write(session: Rc<Session>, mut send: SendStream, welcome: Bytes, stall: Duration) -> Served {
-    write_all(&mut send, welcome, || stall, "control").await?;
+    write_all(&mut send, &mut [welcome], || stall, "control").await?;
     while let Some(answers) = session.next_answers().await {
-        write_all(&mut send, answers, || stall, "control").await?;
+        write_all(&mut send, &mut [answers], || stall, "control").await?;
     }
     finish(send).await;
     Ok(())

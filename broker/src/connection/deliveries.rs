@@ -2,10 +2,9 @@
 
 use std::{rc::Rc, time::Duration};
 
-use bytes::BytesMut;
 use quinn::{Connection, SendStream};
-use tokio::time::{Instant, sleep_until, timeout};
-use zonecast_core::Datagrams;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use zonecast_core::{Chunks, Datagrams};
 
 use super::{
     Ending, Served,
@@ -13,17 +12,22 @@ use super::{
 };
 use crate::{session::Session, worker::Worker};
 
-/// Bytes of deliveries copied into one flat chunk per write. Many small chunks would cost quinn more than the copy:
-/// its send buffer scans them one by one.
+/// Bytes of deliveries per write, more or less.
 const WRITE_BYTES: usize = 64 << 10;
 /// How long the stream may say nothing of datagrams that were sent.
 const DATAGRAMS_EXPLAINED_AFTER: Duration = Duration::from_millis(50);
 
-/// Writes deliveries: at once when the stream is idle, many in one chunk when they come faster than it takes them.
-pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: Connection) -> Served {
+/// Writes deliveries: at once when the stream is idle, many in one chunk when they come faster than it takes them. With
+/// `coalesce`, the first waits for so long for others.
+pub(super) async fn write(
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    connection: Connection,
+    coalesce: Duration,
+) -> Served {
     let stall = worker.shared.config.connections.slow_consumer_timeout;
     let mut stream = None;
-    let mut chunk = BytesMut::new();
+    let mut chunks = Chunks::default();
     // When the datagrams that were sent must be explained on the stream.
     let mut explain_at = None;
     loop {
@@ -35,27 +39,30 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
         if !filled {
             break;
         }
-        take_some(&worker, &session, &connection, &mut chunk);
+        if !coalesce.is_zero() && session.outbox().bytes() < WRITE_BYTES {
+            sleep(coalesce).await;
+        }
+        take_some(&worker, &session, &connection, &mut chunks);
         let unexplained = session.outbox().has_unexplained_datagrams();
         if unexplained && explain_at.is_some_and(|at| at <= Instant::now()) {
-            session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunk));
+            session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunks));
             explain_at = None;
         } else if unexplained {
             explain_at = explain_at.or_else(|| Some(Instant::now() + DATAGRAMS_EXPLAINED_AFTER));
         } else {
             explain_at = None;
         }
-        if !chunk.is_empty() {
+        if !chunks.is_empty() {
             let send = opened(&connection, &mut stream, stall).await?;
             // Who is over the mark holds its publishers back. That may last as long as a standstill may, dribble or not.
             let patience = || stall.saturating_sub(session.over_for());
-            write_all(send, chunk.split().freeze(), patience, "delivery").await?;
+            write_all(send, &mut chunks.take(), patience, "delivery").await?;
         }
     }
-    session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunk));
-    if !chunk.is_empty() {
+    session.take_from_outbox(|outbox| outbox.explain_datagrams(&mut chunks));
+    if !chunks.is_empty() {
         let send = opened(&connection, &mut stream, stall).await?;
-        write_all(send, chunk.freeze(), || stall, "delivery").await?;
+        write_all(send, &mut chunks.take(), || stall, "delivery").await?;
     }
     if let Some(send) = stream {
         finish(send).await;
@@ -63,8 +70,8 @@ pub(super) async fn write(worker: Rc<Worker>, session: Rc<Session>, connection: 
     Ok(())
 }
 
-/// Takes what waits from the outbox: into the chunk, or out as datagrams.
-fn take_some(worker: &Worker, session: &Session, connection: &Connection, chunk: &mut BytesMut) {
+/// Takes what waits from the outbox: into the chunks, or out as datagrams.
+fn take_some(worker: &Worker, session: &Session, connection: &Connection, chunks: &mut Chunks) {
     let mut datagrams = Datagrams {
         datagram_bytes_max: connection.max_datagram_size().unwrap_or(0),
         room_bytes: connection.datagram_send_buffer_space(),
@@ -73,12 +80,12 @@ fn take_some(worker: &Worker, session: &Session, connection: &Connection, chunk:
     let now_us = worker.shared.now_us();
     worker.count(|stats| {
         let residence = &mut stats.residence;
-        let waited = |waited_us| residence.record(waited_us);
+        let waited = |waited_us, count| residence.record_many(waited_us, count as u64);
         let drained =
-            session.take_from_outbox(|outbox| outbox.drain(chunk, WRITE_BYTES, &mut datagrams, now_us, waited));
+            session.take_from_outbox(|outbox| outbox.drain(chunks, WRITE_BYTES, &mut datagrams, now_us, waited));
         stats.deliveries_out += drained.deliveries;
         stats.gaps_out += drained.gaps;
-        stats.delivery_bytes_out += chunk.len() as u64;
+        stats.delivery_bytes_out += chunks.len() as u64;
         stats.datagrams_out += datagrams.ready.len() as u64;
     });
     for datagram in datagrams.ready {

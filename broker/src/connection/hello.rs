@@ -27,6 +27,8 @@ use crate::{
 
 /// Most numbers of datagrams that a hello may name. The stream explains them every 50 ms; more are under way in no network.
 const DATAGRAMS_NAMED_MAX: usize = 65_536;
+/// Deliveries wait for others no longer than this, whatever `Hello.coalesce_ms` says.
+const COALESCE_MAX: Duration = Duration::from_millis(100);
 /// Longest `Hello.software` in bytes.
 const SOFTWARE_BYTES_MAX: usize = 64;
 
@@ -38,6 +40,8 @@ pub(super) struct Introduced {
     /// The first thing to be written.
     pub(super) welcome: Bytes,
     pub(super) software: String,
+    /// For how long deliveries may wait for others.
+    pub(super) coalesce: Duration,
 }
 
 /// Why no session came about.
@@ -106,11 +110,16 @@ pub(super) async fn introduce(
     let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
     let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
-        Ok((hello, control)) => admit(worker, hello, address).await.map(|admitted| (admitted, control)),
+        Ok((hello, control)) => {
+            let coalesce = Duration::from_millis(hello.coalesce_ms.into()).min(COALESCE_MAX);
+            admit(worker, hello, address).await.map(|admitted| (admitted, control, coalesce))
+        }
         Err(failure) => Err(failure),
     };
     match admitted {
-        Ok(((begun, welcome, software), control)) => Ok(Introduced { connection, control, begun, welcome, software }),
+        Ok(((begun, welcome, software), control, coalesce)) => {
+            Ok(Introduced { connection, control, begun, welcome, software, coalesce })
+        }
         Err(failure) => {
             failure.close(&connection);
             Err(failure)

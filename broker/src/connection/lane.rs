@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use quinn::{Connection, RecvStream};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -9,6 +10,7 @@ use tokio::{
     time::timeout,
 };
 use zonecast_protocol::{
+    PublishView,
     codec::{FrameError, decode_client_frame},
     wire::client_frame,
 };
@@ -157,18 +159,29 @@ async fn route(
         if !filled {
             return Ok(Routed::All);
         }
+        after.now_us = worker.shared.now_us();
         while let Some(frame) = frames.cut()? {
-            match decode_client_frame(frame)? {
-                client_frame::Frame::Publish(publish) => worker.publish(session, &publish, after),
-                other => {
-                    return Err(FrameError::Unexpected { frame: name_of(&other), place: "on a lane stream" }.into());
-                }
+            match PublishView::read(&frame) {
+                Some(publish) => worker.publish(session, &publish, after),
+                None => publish_unusual(worker, session, frame, after)?,
             }
             if after.holds_back() || session.answers_are_many() {
                 settle(worker, session, after).await;
+                after.now_us = worker.shared.now_us();
             }
         }
         settle(worker, session, after).await;
+    }
+}
+
+/// As for the others, for a publish that is written in another way than usual.
+fn publish_unusual(worker: &Worker, session: &Session, frame: Bytes, after: &mut Aftermath) -> Result<(), FrameError> {
+    match decode_client_frame(frame)? {
+        client_frame::Frame::Publish(publish) => {
+            worker.publish(session, &PublishView::from(&publish), after);
+            Ok(())
+        }
+        other => Err(FrameError::Unexpected { frame: name_of(&other), place: "on a lane stream" }),
     }
 }
 

@@ -79,19 +79,19 @@ impl FrameStream {
     }
 }
 
-/// Writes all the bytes. Ends when the peer takes none of them for as long as `patience` says, which is asked before
+/// Writes all the chunks. Ends when the peer takes none of them for as long as `patience` says, which is asked before
 /// each wait.
 pub(super) async fn write_all(
     send: &mut SendStream,
-    mut bytes: Bytes,
+    mut chunks: &mut [Bytes],
     patience: impl Fn() -> Duration,
     stream: &'static str,
 ) -> Result<(), Ending> {
-    while !bytes.is_empty() {
-        // What quinn takes it takes off the front of `bytes`.
+    while !chunks.is_empty() {
         let patience = patience();
-        match timeout(patience, send.write_chunks(std::slice::from_mut(&mut bytes))).await {
-            Ok(Ok(_)) => {}
+        match timeout(patience, send.write_chunks(chunks)).await {
+            // What quinn takes of a chunk it takes off its front.
+            Ok(Ok(written)) => chunks = &mut chunks[written.chunks..],
             Ok(Err(_)) => return Err(Ending::StreamAborted),
             Err(_) => return Err(Ending::Stalled { stream }),
         }

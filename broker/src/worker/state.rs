@@ -5,16 +5,14 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 use zonecast_core::{
-    Admitted, Arrival, InterestChange, InterestOp, OutboundEvent, Outcome, Pushed, Router, SessionId, Ticket, Tickets,
+    Admitted, Arrival, EventHead, InterestChange, InterestOp, OutboundEvent, Outcome, Pushed, Router, SessionId,
+    Ticket, Tickets,
 };
-use zonecast_protocol::{
-    AckLevel, DeliveryClass, EventView, Refusal,
-    wire::{self, ErrorCode},
-};
+use zonecast_protocol::{AckLevel, DeliveryClass, EventView, PublishView, Refusal, wire::ErrorCode};
 
 use super::{Aftermath, Worker};
 use crate::{
-    mail::HandOver,
+    mail::HandOvers,
     session::{Gauge, Session},
     stats::{MATCH_SAMPLE_EVERY, Snapshot, Stats},
 };
@@ -51,7 +49,7 @@ impl Worker {
     pub(super) fn route(
         &self,
         session: &Session,
-        publish: &wire::Publish,
+        publish: &PublishView<'_>,
         admitted: Admitted<'_>,
         after: &mut Aftermath,
     ) -> Result<u32, Refusal> {
@@ -69,7 +67,7 @@ impl Worker {
         }
         check_fan_out(reached.len(), self.shared.config.publishes.fan_out_max)?;
         let matched = u32::try_from(reached.len()).unwrap_or(u32::MAX);
-        let now_us = self.shared.now_us();
+        let now_us = after.now_us;
         let ticket = match ack {
             AckLevel::Processed if matched > 0 => Some(self.issue(tickets, &event, matched, publish, now_us)?),
             _ => None,
@@ -81,7 +79,8 @@ impl Worker {
             return Ok(0);
         }
         let arrival = Arrival { at_us: now_us, resent: publish.resent, ticket };
-        let outbound = OutboundEvent::new(&event, &publish.event, arrival);
+        let head = EventHead::new(&event, arrival);
+        let outbound = OutboundEvent::new(&head, publish.event);
         let lasts = event.class != DeliveryClass::Transient;
         for of_one_worker in reached.chunk_by(|a, b| a.worker() == b.worker()) {
             let owner = of_one_worker[0].worker();
@@ -93,8 +92,7 @@ impl Worker {
             }
             stats.hand_overs += 1;
             after.flight.get_or_insert_with(|| self.flight());
-            let hand_over = HandOver { event: outbound.clone(), sessions: of_one_worker.to_vec() };
-            after.hand_overs[usize::from(owner)].push(hand_over);
+            after.hand_overs[usize::from(owner)].push(&outbound, of_one_worker);
             if lasts {
                 let gauges = of_one_worker.iter().filter_map(|id| gauges.get(id));
                 after.held_by.extend(gauges.filter(|gauge| gauge.is_over()).cloned());
@@ -112,7 +110,7 @@ impl Worker {
         tickets: &mut Tickets,
         event: &EventView<'_>,
         matched: u32,
-        publish: &wire::Publish,
+        publish: &PublishView<'_>,
         now_us: u64,
     ) -> Result<Ticket, Refusal> {
         let limits = &self.shared.config.sessions;
@@ -172,10 +170,12 @@ impl State {
         }
     }
 
-    /// Queues an event that another worker matched.
-    pub(super) fn deliver(&mut self, hand_over: &HandOver) {
+    /// Queues events that another worker matched.
+    pub(super) fn deliver(&mut self, batch: &HandOvers) {
         let Self { sessions, stats, lost, .. } = self;
-        deliver(sessions, stats, lost, &hand_over.sessions, &hand_over.event, |_| {});
+        for (event, receivers) in batch.each() {
+            deliver(sessions, stats, lost, receivers, &event, |_| {});
+        }
     }
 
     /// The tickets of deliveries that found no session since the last time, as outcomes.
@@ -225,13 +225,13 @@ fn deliver(
     stats: &mut Stats,
     lost: &mut Vec<Ticket>,
     reached: &[SessionId],
-    event: &OutboundEvent,
+    event: &OutboundEvent<'_>,
     mut over: impl FnMut(&Arc<Gauge>),
 ) {
     for id in reached {
         let pushed = match sessions.get(id) {
             Some(session) => {
-                let pushed = session.deliver(event.clone());
+                let pushed = session.deliver(event);
                 if session.gauge.is_over() {
                     over(&session.gauge);
                 }
@@ -240,7 +240,7 @@ fn deliver(
             None => Pushed::Overflow,
         };
         if pushed == Pushed::Overflow {
-            lost.extend(event.arrival().ticket);
+            lost.extend(event.head().arrival().ticket);
         }
         stats.count_pushed(pushed);
     }

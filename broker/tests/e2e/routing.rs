@@ -1,10 +1,12 @@
 //! Events reach whom they should, once, and the publisher learns how many that were.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use zonecast_protocol::wire::{self, client_frame, server_frame};
 use zonecast_protocol::{DeliveryClass, ErrorCode};
 
-use crate::raw::{World, zone};
+use crate::raw::{Peer, World, hello, zone};
 
 crate::with_one_and_two_workers! {
     an_event_reaches_each_touched_session_once
@@ -13,6 +15,7 @@ crate::with_one_and_two_workers! {
     a_question_is_answered_over_the_inbox
     many_clients_hear_each_other_across_workers
     deliveries_keep_the_order_of_their_lane
+    deliveries_wait_for_others_where_the_receiver_asks
     state_keeps_the_latest_of_each_key
 }
 
@@ -175,6 +178,31 @@ async fn deliveries_keep_the_order_of_their_lane(workers: usize) {
         }
     };
     tokio::join!(publishing, receiving);
+}
+
+/// However long it asks for, and only who asks.
+async fn deliveries_wait_for_others_where_the_receiver_asks(workers: usize) {
+    let world = World::new(workers).await;
+    let mut publisher = world.client("publisher").await;
+    let hello = wire::Hello { coalesce_ms: 100_000, ..hello("patient", 1) };
+    let mut patient = Peer::welcomed(world.connection().await, hello).await;
+    let mut hasty = world.client("hasty").await;
+    for receiver in [&mut patient, &mut hasty] {
+        receiver.listen(1, "t", "").await.unwrap();
+    }
+    let begun = Instant::now();
+    for _ in 0..2 {
+        let event = publisher.event_on("t");
+        assert_eq!(publisher.publish(event).await, Ok(2));
+        assert!(matches!(hasty.next_delivery().await, server_frame::Frame::Deliver(_)));
+    }
+    // Unless the machine stood still for so long, both were published while the first was waiting.
+    let published = begun.elapsed();
+    assert!(matches!(patient.next_delivery().await, server_frame::Frame::Deliver(_)));
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_millis(100), "{waited:?}, {published:?}");
+    assert!(waited < Duration::from_secs(50), "100 ms is the most");
+    assert!(matches!(patient.next_delivery().await, server_frame::Frame::Deliver(_)));
 }
 
 async fn state_keeps_the_latest_of_each_key(workers: usize) {

@@ -3,12 +3,13 @@
 use std::{
     convert::Infallible,
     future::{Future as _, poll_fn},
+    mem,
     pin::pin,
     sync::Arc,
     task::Poll,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use quinn::{Connection, ReadError, RecvStream};
 use tokio::{
     sync::OwnedMutexGuard,
@@ -20,14 +21,16 @@ use super::dispatch::Dispatcher;
 use crate::{error::LinkError, handle::Shared};
 
 /// Most pieces of the stream that are taken at once, each of at most one packet.
-const PIECES_MAX: usize = 64;
+const PIECES_MAX: usize = 32;
+/// Room for what is read, got at once: an event that is kept keeps so much.
+const BUFFER_BYTES: usize = 32 * 1024;
 /// Most datagrams that are taken at once.
 const DATAGRAMS_MAX: usize = 64;
 
 /// What has come.
 enum Arrival {
-    /// So many pieces of the stream.
-    Pieces(usize),
+    /// So much of the stream.
+    Stream(Bytes),
     /// These; none when there is only something to be seen to that came before.
     Datagrams(Vec<Bytes>),
     /// No more datagrams will.
@@ -45,8 +48,7 @@ pub(super) async fn read_deliveries(
     frame_bytes_max: u32,
 ) -> Result<Infallible, LinkError> {
     dispatcher.open().await;
-    let mut stream = DeliveryStream { stream: None, cutter: FrameCutter::new(frame_bytes_max), frame_bytes_max };
-    let mut pieces = [const { Bytes::new() }; PIECES_MAX];
+    let mut stream = DeliveryStream::new(frame_bytes_max);
     let (mut has_datagrams, mut datagrams_first) = (true, false);
     loop {
         let (overdue_at, holds) = (dispatcher.overdue_at(), dispatcher.holds());
@@ -54,7 +56,7 @@ pub(super) async fn read_deliveries(
         let arrival = tokio::select! {
             biased;
             arrival = datagrams(&connection), if has_datagrams && datagrams_first => arrival,
-            count = stream.read(&connection, &mut pieces) => Arrival::Pieces(count?),
+            bytes = stream.read(&connection) => Arrival::Stream(bytes?),
             arrival = datagrams(&connection), if has_datagrams && !datagrams_first => arrival,
             () = shared.routes.added.notified(), if holds => Arrival::Datagrams(Vec::new()),
             () = sleep_until(overdue_at.unwrap_or_else(Instant::now)), if overdue_at.is_some() => {
@@ -64,11 +66,11 @@ pub(super) async fn read_deliveries(
         // Only then is what has not come late, and not merely behind others.
         let none_wait = match &arrival {
             Arrival::Datagrams(taken) => taken.len() < DATAGRAMS_MAX,
-            Arrival::Pieces(_) => datagrams_first,
+            Arrival::Stream(_) => datagrams_first,
             Arrival::DatagramsEnded => true,
         };
         let taken = match arrival {
-            Arrival::Pieces(count) => dispatcher.take(&mut stream.cutter, &mut pieces[..count]),
+            Arrival::Stream(bytes) => dispatcher.take(&mut stream.cutter, bytes),
             Arrival::Datagrams(datagrams) => dispatcher.take_datagrams(datagrams),
             Arrival::DatagramsEnded => {
                 has_datagrams = false;
@@ -105,18 +107,33 @@ struct DeliveryStream {
     stream: Option<RecvStream>,
     cutter: FrameCutter,
     frame_bytes_max: u32,
+    pieces: [Bytes; PIECES_MAX],
+    buffer: BytesMut,
 }
 
 impl DeliveryStream {
-    /// The next pieces. May be dropped while it waits without losing anything.
-    async fn read(&mut self, connection: &Connection, pieces: &mut [Bytes]) -> Result<usize, LinkError> {
+    fn new(frame_bytes_max: u32) -> Self {
+        Self {
+            stream: None,
+            cutter: FrameCutter::new(frame_bytes_max),
+            frame_bytes_max,
+            pieces: [const { Bytes::new() }; PIECES_MAX],
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// What comes next, in one piece. May be dropped while it waits without losing anything.
+    ///
+    /// Copied together: that costs less than to put the frames together that lie across the borders of packets, and sets
+    /// the memory of the packets free at once, of which a few small ones can hold much.
+    async fn read(&mut self, connection: &Connection) -> Result<Bytes, LinkError> {
         loop {
             let stream = match &mut self.stream {
                 Some(stream) => stream,
                 None => self.stream.insert(connection.accept_uni().await.map_err(LinkError::from_quic)?),
             };
-            match stream.read_chunks(pieces).await {
-                Ok(Some(count)) => return Ok(count),
+            match stream.read_chunks(&mut self.pieces).await {
+                Ok(Some(count)) => return Ok(self.joined(count)),
                 Ok(None) => {
                     self.cutter.finish()?;
                     (self.stream, self.cutter) = (None, FrameCutter::new(self.frame_bytes_max));
@@ -125,5 +142,18 @@ impl DeliveryStream {
                 Err(_) => return Err(LinkError::Violation { what: "the broker reset the delivery stream" }),
             }
         }
+    }
+
+    fn joined(&mut self, count: usize) -> Bytes {
+        let pieces = &mut self.pieces[..count];
+        let bytes = pieces.iter().map(Bytes::len).sum();
+        if self.buffer.capacity() < bytes {
+            // What was handed out before has gone, or goes with its events.
+            self.buffer.reserve(bytes.max(BUFFER_BYTES));
+        }
+        for piece in pieces {
+            self.buffer.extend_from_slice(&mem::take(piece));
+        }
+        self.buffer.split().freeze()
     }
 }

@@ -152,6 +152,7 @@ pub(super) fn introduction(settings: &Settings) -> wire::Hello {
         token: settings.token.0.clone(),
         software: concat!("zonecast-client/", env!("CARGO_PKG_VERSION")).to_owned(),
         resume_window_ms: u32::try_from(settings.resume_window.as_millis()).unwrap_or(u32::MAX),
+        coalesce_ms: u32::try_from(settings.coalesce.as_millis()).unwrap_or(u32::MAX),
         ..Default::default()
     }
 }

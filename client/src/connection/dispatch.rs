@@ -2,7 +2,7 @@
 //!
 //! What it knows outlives connections, and what it holds when one is lost is passed on before anything of the next.
 
-use std::{collections::VecDeque, mem, sync::Arc, sync::atomic::Ordering::Relaxed};
+use std::{mem, sync::Arc, sync::atomic::Ordering::Relaxed};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::{
     handle::Shared,
     intake::Part,
     item::{GapReason, TopicItem, ZoneItem},
+    mailbox::Batch,
     request::reply_number,
     routes::RouteTable,
     seen::{Seen, Verdict},
@@ -46,9 +47,9 @@ pub(crate) struct Dispatcher {
     shared: Arc<Shared>,
     /// The subscriptions by which the queues below are filled. Changes only when these are empty.
     table: Arc<RouteTable>,
-    for_zones: VecDeque<ZoneItem>,
+    for_zones: Batch<ZoneItem>,
     /// One for each of the table's topics.
-    for_topics: Vec<VecDeque<TopicItem>>,
+    for_topics: Vec<Batch<TopicItem>>,
     /// The places in `for_topics` where something waits.
     touched: Vec<usize>,
     /// The places of the subscriptions to one topic; here to be used again.
@@ -70,7 +71,7 @@ impl Dispatcher {
             table: Arc::default(),
             held: Held::new(shared.queues.deliveries),
             shared,
-            for_zones: VecDeque::new(),
+            for_zones: Batch::default(),
             for_topics: Vec::new(),
             touched: Vec::new(),
             matched: Vec::new(),
@@ -101,7 +102,7 @@ impl Dispatcher {
         self.look_up();
         if mem::take(&mut self.interrupted) {
             if self.table.zones.is_some() {
-                self.for_zones.push_back(ZoneItem::Interrupted);
+                self.for_zones.push(ZoneItem::Interrupted);
             }
             for place in 0..self.for_topics.len() {
                 add(&mut self.for_topics, &mut self.touched, place, TopicItem::Interrupted);
@@ -119,7 +120,7 @@ impl Dispatcher {
         let table = self.shared.routes.table();
         let is_new = !Arc::ptr_eq(&table, &self.table);
         self.table = table;
-        self.for_topics.resize_with(self.table.topics.len(), VecDeque::new);
+        self.for_topics.resize_with(self.table.topics.len(), Batch::default);
         if is_new && !self.held.is_empty() {
             for event in self.held.take() {
                 self.route_held(event);
@@ -133,21 +134,18 @@ impl Dispatcher {
     }
 
     /// Takes what was read of the delivery stream.
-    pub(super) fn take(&mut self, cutter: &mut FrameCutter, pieces: &mut [Bytes]) -> Result<(), LinkError> {
+    pub(super) fn take(&mut self, cutter: &mut FrameCutter, piece: Bytes) -> Result<(), LinkError> {
         self.look_up();
-        let mut bytes = 0;
-        for piece in pieces {
-            bytes += piece.len();
-            cutter.push(mem::take(piece));
-            while let Some(frame) = cutter.next_frame()? {
-                match decode_server_frame(frame)? {
-                    server_frame::Frame::Deliver(deliver) => self.on_deliver(deliver)?,
-                    server_frame::Frame::Gap(gap) => self.on_gap(&gap)?,
-                    server_frame::Frame::Datagrams(named) => self.on_named(&named)?,
-                    _ => {
-                        let (frame, place) = ("control", "on the delivery stream");
-                        return Err(FrameError::Unexpected { frame, place }.into());
-                    }
+        let bytes = piece.len();
+        cutter.push(piece);
+        while let Some(frame) = cutter.next_frame()? {
+            match decode_server_frame(frame)? {
+                server_frame::Frame::Deliver(deliver) => self.on_deliver(deliver)?,
+                server_frame::Frame::Gap(gap) => self.on_gap(&gap)?,
+                server_frame::Frame::Datagrams(named) => self.on_named(&named)?,
+                _ => {
+                    let (frame, place) = ("control", "on the delivery stream");
+                    return Err(FrameError::Unexpected { frame, place }.into());
                 }
             }
         }
@@ -211,7 +209,7 @@ impl Dispatcher {
     fn on_event(&mut self, deliver: wire::Deliver) {
         let counters = &self.shared.counters;
         Shared::count(&counters.delivered);
-        let event = match Event::decode(deliver.event) {
+        let mut event = match Event::decode(deliver.event) {
             Ok(event) => event,
             Err(refusal) => {
                 // A newer publisher may use what this version does not know; the rest of the stream is still good.
@@ -226,7 +224,7 @@ impl Dispatcher {
             }
         };
         let verdict = self.seen.recognise(&event, deliver.resent);
-        let event = event.delivered(deliver.resent, verdict == Verdict::Late);
+        event.set_delivered(deliver.resent, verdict == Verdict::Late);
         match verdict {
             Verdict::New | Verdict::Late => self.route(event, deliver.await_processing.then_some(deliver.seq)),
             Verdict::Duplicate => {
@@ -274,7 +272,7 @@ impl Dispatcher {
     fn add_gap(&mut self, from_seq: u64, to_seq: u64, reason: GapReason) {
         self.shared.counters.missing.fetch_add((to_seq - from_seq).saturating_add(1), Relaxed);
         if self.table.zones.is_some() {
-            self.for_zones.push_back(ZoneItem::Gap { from_seq, to_seq, reason });
+            self.for_zones.push(ZoneItem::Gap { from_seq, to_seq, reason });
         }
         for place in 0..self.for_topics.len() {
             add(&mut self.for_topics, &mut self.touched, place, TopicItem::Gap { from_seq, to_seq, reason });
@@ -304,8 +302,7 @@ impl Dispatcher {
                 // Waiting is a part too, which is rejected when it is given up.
                 self.shared.intake.begin(event.id(), seq, 1);
             }
-            let event = self.owed(event, awaited.is_some());
-            self.held.push(event);
+            self.held.push(self.owed(event, awaited.is_some()));
         } else {
             self.unclaimed(&event, awaited);
         }
@@ -348,8 +345,7 @@ impl Dispatcher {
     /// Gives an event to the subscriptions that were matched, to each a part of its own when the publisher waits.
     fn hand_out(&mut self, event: Event, awaited: bool) {
         if event.topic().is_none() {
-            let event = self.owed(event, awaited);
-            self.for_zones.push_back(ZoneItem::Event(event));
+            self.for_zones.push(ZoneItem::Event(self.owed(event, awaited)));
             return;
         }
         while let Some(place) = self.matched.pop() {
@@ -358,12 +354,12 @@ impl Dispatcher {
         }
     }
 
-    fn owed(&self, event: Event, awaited: bool) -> Event {
-        if !awaited {
-            return event;
+    #[inline]
+    fn owed(&self, mut event: Event, awaited: bool) -> Event {
+        if awaited {
+            event.set_part(Part::new(self.shared.intake.clone(), event.id()));
         }
-        let part = Part::new(self.shared.intake.clone(), event.id());
-        event.with_part(part)
+        event
     }
 
     /// An event for a subscription that ended while it was under way, or a reply that came too late.
@@ -386,11 +382,11 @@ impl Dispatcher {
     }
 }
 
-fn add(for_topics: &mut [VecDeque<TopicItem>], touched: &mut Vec<usize>, place: usize, item: TopicItem) {
+fn add(for_topics: &mut [Batch<TopicItem>], touched: &mut Vec<usize>, place: usize, item: TopicItem) {
     if for_topics[place].is_empty() {
         touched.push(place);
     }
-    for_topics[place].push_back(item);
+    for_topics[place].push(item);
 }
 
 #[cfg(test)]

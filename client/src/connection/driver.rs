@@ -23,7 +23,7 @@ use crate::{
     error::{ConnectError, LinkError, PublishError},
     handle::{Lane, Shared},
     lanes::Forbidden,
-    publish::{FLAG_BYTES_MAX, too_long},
+    publish::too_long,
     session::{Effect, OperationError, Session},
     state::{ClosedReason, ConnectionState},
     sync::locked,
@@ -242,8 +242,7 @@ impl Driver {
     fn refuse_forbidden(&self, lane: &Lane, limits: &Limits, taken: u64) {
         let number = u32::from(lane.number);
         let (frame_bytes_max, refusal) = if number < limits.lanes_max {
-            let (most, refusal) = (limits.frame_bytes_max as usize, too_long(limits.frame_bytes_max));
-            (most.saturating_sub(FLAG_BYTES_MAX), refusal)
+            (limits.frame_bytes_max as usize, too_long(limits.frame_bytes_max))
         } else {
             let message = format!("lane is {number}; lanes 0 to {} exist at this broker", limits.lanes_max - 1);
             (0, Refusal::new(ErrorCode::InvalidArgument, message))

@@ -17,7 +17,6 @@ use crate::{
     error::LinkError,
     handle::AckToken,
     item::{TopicItem, ZoneItem, ZoneSpec},
-    publisher::Receipt,
     session::{Effect, Renewal, SessionError, refusal},
     state::ConnectionState,
     sync::locked,
@@ -26,24 +25,58 @@ use crate::{
 impl Driver {
     /// Takes what was read of the control stream.
     pub(super) fn take_frames(&mut self, live: &mut Live, bytes: usize) -> Result<(), LinkError> {
+        let mut acks = Vec::new();
+        let counted = self.take_each_frame(live, &mut acks);
+        // What came before a broken frame is whole.
+        self.on_acks(&mut acks);
+        self.shared.intake.control_received(counted?, bytes);
+        Ok(())
+    }
+
+    /// How many frames of those that count were taken. Acknowledgements at the end are left to the caller.
+    fn take_each_frame(&mut self, live: &mut Live, acks: &mut Vec<wire::PublishAck>) -> Result<u64, LinkError> {
         let mut counted = 0;
         while let Some(frame) = live.cutter.next_frame()? {
             let frame = decode_server_frame(frame)?;
             counted += u64::from(!matches!(frame, server_frame::Frame::GoAway(_)));
             let is_answer =
                 matches!(frame, server_frame::Frame::InterestApplied(_) | server_frame::Frame::RequestRefused(_));
-            self.session.on_frame(frame).map_err(|error| match error {
-                SessionError::Frame(error) => LinkError::Framing(error),
-                SessionError::Violation(what) => LinkError::Violation { what },
-            })?;
+            match frame {
+                server_frame::Frame::PublishAck(ack) => {
+                    acks.push(ack);
+                    continue;
+                }
+                server_frame::Frame::PublishRefused(refused) => {
+                    self.on_acks(acks);
+                    self.on_publish_refused(refused);
+                    continue;
+                }
+                frame => {
+                    self.on_acks(acks);
+                    self.session.on_frame(frame).map_err(|error| match error {
+                        SessionError::Frame(error) => LinkError::Framing(error),
+                        SessionError::Violation(what) => LinkError::Violation { what },
+                    })?;
+                }
+            }
             if is_answer && live.connected_since.is_none() && live.leaving == Leaving::No && live.going_away.is_none() {
                 // A long renewal that gets on may take its time.
                 live.deadline = Some(Instant::now() + self.settings.timing.attempt_timeout);
             }
             self.perform(live)?;
         }
-        self.shared.intake.control_received(counted, bytes);
-        Ok(())
+        Ok(counted)
+    }
+
+    /// Tells who waits for them. They come in long runs of one lane, of which each is one visit to its queue.
+    fn on_acks(&self, acks: &mut Vec<wire::PublishAck>) {
+        for run in acks.chunk_by(|ack, next| ack.lane == next.lane) {
+            let lane = run.first().and_then(|ack| u8::try_from(ack.lane).ok());
+            if let Some(lane) = lane.and_then(|lane| self.shared.lane(lane)) {
+                lane.acked(run);
+            }
+        }
+        acks.clear();
     }
 
     /// Carries out what the session has decided.
@@ -58,12 +91,6 @@ impl Driver {
                 Effect::Renewed => self.on_renewed(live),
                 Effect::Received(received) => self.on_received(received)?,
                 Effect::NotRenewed { what, refusal } => self.on_not_renewed(what, &refusal),
-                Effect::Acked(ack) => {
-                    if let Some(token) = self.answered(ack.lane, ack.lane_seq) {
-                        let _ = token.send(Ok(Receipt { matched: ack.matched }));
-                    }
-                }
-                Effect::PublishRefused(refused) => self.on_publish_refused(refused),
                 Effect::GoingAway(go_away) => {
                     // What is not on its way yet is better sent on the next connection.
                     for lane in self.shared.open_lanes() {

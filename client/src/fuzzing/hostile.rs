@@ -216,11 +216,7 @@ impl World {
                 }
                 Effect::Answer { token, .. } => assert!(self.waiting.remove(&token), "each is answered once"),
                 Effect::GoingAway(_) => self.open = false,
-                Effect::Renewed
-                | Effect::Received(_)
-                | Effect::NotRenewed { .. }
-                | Effect::Acked(_)
-                | Effect::PublishRefused(_) => {}
+                Effect::Renewed | Effect::Received(_) | Effect::NotRenewed { .. } => {}
             }
         }
     }

@@ -157,7 +157,8 @@ impl Model {
 
     fn forbid(&mut self, taken: u64, most: usize) -> Vec<Forbidden<u64>> {
         let again = |seq: &u64, life: &Life| !life.begun || *seq > taken;
-        let forbidden = self.frames.extract_if(.., |seq, life| again(seq, life) && life.bytes.len() > most);
+        let longest = |life: &Life| flagged(&life.bytes).len();
+        let forbidden = self.frames.extract_if(.., |seq, life| again(seq, life) && longest(life) > most);
         let token = |seq, life: &Life| life.awaited.then_some(seq);
         forbidden.map(|(seq, life)| Forbidden { seq, token: token(seq, &life), room: life.room }).collect()
     }
@@ -290,7 +291,7 @@ impl Pair {
 }
 
 pub(super) fn lane() -> LaneQueue<u64> {
-    let mut lane = LaneQueue::new(|frame| Bytes::from(flagged(frame)));
+    let mut lane = LaneQueue::new(|frame| Bytes::from(flagged(frame)), 1);
     (lane.span_max, lane.unconnected_bytes_max) = (SPAN, UNCONNECTED_BYTES);
     lane
 }

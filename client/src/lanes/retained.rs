@@ -77,10 +77,18 @@ impl<T> Retained<T> {
         self.next = self.slots.partition_point(|slot| slot.seq <= taken);
     }
 
-    /// The numbers of the frames beyond `taken` that have more than so many bytes.
-    pub(super) fn longer_than(&self, taken: u64, frame_bytes_max: usize) -> impl Iterator<Item = u64> {
+    /// The numbers of the frames beyond `taken` that would have more than so many bytes when they are sent again, where the
+    /// flag takes up to `flag_bytes_max` of them.
+    pub(super) fn longer_than(
+        &self,
+        taken: u64,
+        frame_bytes_max: usize,
+        flag_bytes_max: usize,
+    ) -> impl Iterator<Item = u64> {
         let is_longer = move |slot: &&Slot<T>| {
-            slot.seq > taken && slot.frame.as_ref().is_some_and(|frame| frame.bytes.len() > frame_bytes_max)
+            let flag_bytes = if slot.flagged { 0 } else { flag_bytes_max };
+            let longer = |frame: &Frame<T>| frame.bytes.len() + flag_bytes > frame_bytes_max;
+            slot.seq > taken && slot.frame.as_ref().is_some_and(longer)
         };
         self.slots.iter().filter(is_longer).map(|slot| slot.seq)
     }
@@ -94,14 +102,12 @@ impl<T> Retained<T> {
         let mut chunk = BytesMut::new();
         while let Some(slot) = self.slots.get_mut(self.next) {
             if let Some(frame) = &mut slot.frame {
-                if !slot.flagged {
-                    frame.bytes = (self.flag_resent)(&frame.bytes);
-                    slot.flagged = true;
-                }
-                if !chunk.is_empty() && chunk.len() + frame.bytes.len() > chunk_bytes_max {
+                let flagged = if slot.flagged { frame.bytes.clone() } else { (self.flag_resent)(&frame.bytes) };
+                if !chunk.is_empty() && chunk.len() + flagged.len() > chunk_bytes_max {
                     break;
                 }
-                chunk.extend_from_slice(&frame.bytes);
+                chunk.extend_from_slice(&flagged);
+                (frame.bytes, slot.flagged) = (flagged, true);
                 in_chunk.push_back((frame.bytes.len(), 0));
             }
             self.next += 1;

@@ -105,3 +105,16 @@ fn a_held_lane_that_finishes_waits_to_be_released() {
     lane.wrote(2);
     assert_eq!(lane.next_chunk(100), Next::Finish, "it is sent; whether it is answered is another matter");
 }
+
+/// A frame that is about to be sent again, and did not fit behind others, is as long as it will be, not as it was; found by
+/// fuzzing.
+#[test]
+fn what_is_forbidden_is_measured_as_it_is_sent() {
+    let push = |bytes| Step::Push(bytes, Keep::Routed, true);
+    for most in 0..=4 {
+        let begun = [push(20), push(1), push(2), push(3), Step::Write(u8::MAX, u8::MAX), Step::Lose];
+        let again = [Step::Reconnect(false), Step::Release, Step::Write(22, 0), Step::Lose];
+        let steps = begun.into_iter().chain(again).chain([Step::ReconnectToLess(false, most)]);
+        run(steps, true);
+    }
+}

@@ -144,10 +144,12 @@ trait Sink {
     fn number(&mut self, value: u64);
     fn raw(&mut self, bytes: &[u8]);
 
+    #[inline]
     fn key(&mut self, field: u32, wire_type: u8) {
         self.byte((field as u8) << 3 | wire_type);
     }
 
+    #[inline]
     fn varint(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.key(field, 0);
@@ -155,6 +157,7 @@ trait Sink {
         }
     }
 
+    #[inline]
     fn fixed64(&mut self, field: u32, bits: u64) {
         if bits != 0 {
             self.key(field, 1);
@@ -162,11 +165,13 @@ trait Sink {
         }
     }
 
+    #[inline]
     fn open(&mut self, field: u32, length: usize) {
         self.key(field, 2);
         self.number(length as u64);
     }
 
+    #[inline]
     fn bytes(&mut self, field: u32, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.open(field, bytes.len());
@@ -178,28 +183,34 @@ trait Sink {
 struct Count(usize);
 
 impl Sink for Count {
+    #[inline]
     fn byte(&mut self, _: u8) {
         self.0 += 1;
     }
 
+    #[inline]
     fn number(&mut self, value: u64) {
         self.0 += encoded_len_varint(value);
     }
 
+    #[inline]
     fn raw(&mut self, bytes: &[u8]) {
         self.0 += bytes.len();
     }
 }
 
 impl Sink for BytesMut {
+    #[inline]
     fn byte(&mut self, byte: u8) {
         self.put_u8(byte);
     }
 
+    #[inline]
     fn number(&mut self, value: u64) {
         encode_varint(value, self);
     }
 
+    #[inline]
     fn raw(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }

@@ -108,7 +108,6 @@ impl World {
                     self.live_topics.remove(&topics[0].id);
                 }
                 Effect::GoingAway(_) => self.open = false,
-                Effect::Acked(_) | Effect::PublishRefused(_) => unreachable!("nothing is published"),
             }
         }
     }

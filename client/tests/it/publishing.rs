@@ -169,7 +169,7 @@ async fn a_request_finds_its_reply() {
     let (_, event) = lane.next_publish().await;
     conversation.ack(&event, 0).await;
     let (first, second) = asking.await.unwrap();
-    assert_eq!(first.unwrap().payload(), "1");
+    assert_eq!(first.unwrap().payload(), b"1");
     assert_eq!(second.unwrap_err(), RequestError::NoResponder { topic: "svc.none".into() });
     // A reply that nobody awaits any more is only counted.
     conversation.deliver(&topic_event(&event.reply_to, 2)).await;

@@ -106,7 +106,7 @@ fn show_gap(from_seq: u64, to_seq: u64, reason: &impl std::fmt::Debug) {
 
 fn show_event(event: &Event, as_json: bool) -> io::Result<()> {
     let payload = event.payload();
-    let text = std::str::from_utf8(&payload).ok();
+    let text = std::str::from_utf8(payload).ok();
     let hex = || payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut out = io::stdout().lock();
     if as_json {

@@ -54,7 +54,11 @@ impl Timer {
             let mut ready = self.timer.readable().await?;
             let mut expirations = [0_u8; 8];
             match ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
-                Ok(read) => return read.map(|_| ()),
+                Ok(read) => {
+                    // It has expired once, and is set only once: another look would find nothing.
+                    ready.clear_ready();
+                    return read.map(|_| ());
+                }
                 Err(_would_block) => {}
             }
         }

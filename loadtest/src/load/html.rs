@@ -202,6 +202,8 @@ fn setting_rows(report: &LoadReport) -> Vec<Row> {
         ("payload, bytes", settings.payload_bytes.to_string()),
         ("rate, events/s", settings.rate.to_string()),
         ("window, if unpaced", settings.window.to_string()),
+        ("UDP payload", format!("{} bytes at most", settings.udp_payload_bytes_max)),
+        ("deliveries held back for up to", format!("{} ms", settings.coalesce_ms)),
         ("seconds measured, after a warm-up of", format!("{}, {}", settings.seconds, settings.warm_up_s)),
         (
             "class, ack",

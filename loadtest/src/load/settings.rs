@@ -90,6 +90,10 @@ pub struct LoadSettings {
     pub frozen: u32,
     /// Unpaced: events that each publisher keeps under way, 1 to 1,000,000.
     pub window: u32,
+    /// Milliseconds for which the broker may hold deliveries back, so that several go out together; at most 100.
+    pub coalesce_ms: u32,
+    /// Most bytes of a UDP payload at both ends, 1,200 to 65,527; more than 1,452 only counts where the path carries it.
+    pub udp_payload_bytes_max: u16,
     /// Processes that host sessions, at most one per session; publishers have one more.
     pub generators: u32,
     /// From which the world follows.
@@ -115,6 +119,8 @@ impl Default for LoadSettings {
             moves_per_second: 1000.0,
             frozen: 0,
             window: 1024,
+            coalesce_ms: 0,
+            udp_payload_bytes_max: 1_452,
             generators: 1,
             seed: 1,
         }
@@ -161,6 +167,8 @@ impl LoadSettings {
         within("seconds", self.seconds, 0.1, 86_400.0)?;
         within("warm-up", self.warm_up_s, 0.0, 3600.0)?;
         within("window", self.window, 1, 1_000_000)?;
+        within("coalesce-ms", self.coalesce_ms, 0, 100)?;
+        within("udp-payload", self.udp_payload_bytes_max, 1_200, 65_527)?;
         within("generators", self.generators, 1, self.sessions.min(256))?;
         if let Rate::PerSecond(rate) = self.rate {
             within("rate", rate, 0.1, 1e8)?;

@@ -6,13 +6,14 @@ use std::{
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
 use zonecast_client::{
-    Client, ClientConfig, DeliveryClass, PendingReceipt, Publish, PublishError, Receipt, TlsConfig, Zone, ZoneControl,
-    ZoneItem, ZoneSpec, ZoneSubscription,
+    Client, ClientConfig, DeliveryClass, PendingReceipt, Publish, PublishError, Receipt, TlsConfig, TransportOptions,
+    Zone, ZoneControl, ZoneItem, ZoneSpec, ZoneSubscription,
 };
 
 use super::{
@@ -44,11 +45,15 @@ pub struct Zonecast {
     tls: TlsConfig,
     class: DeliveryClass,
     ack: LoadAck,
+    coalesce: Duration,
+    udp_payload_bytes_max: u16,
 }
 
 impl Zonecast {
     async fn connect(&self, name: String) -> Result<Client, TransportError> {
-        let mut config = ClientConfig::new(name).tls(self.tls.clone());
+        let mut transport = TransportOptions::default();
+        transport.udp_payload_bytes_max = self.udp_payload_bytes_max;
+        let mut config = ClientConfig::new(name).tls(self.tls.clone()).coalesce(self.coalesce).transport(transport);
         for address in &self.target.addresses {
             config = config.address(address);
         }
@@ -74,7 +79,9 @@ impl Transport for Zonecast {
             LoadClass::State => DeliveryClass::State,
             LoadClass::Transient => DeliveryClass::Transient,
         };
-        Ok(Self { target: target.clone(), tls, class, ack: settings.ack })
+        let coalesce = Duration::from_millis(settings.coalesce_ms.into());
+        let udp_payload_bytes_max = settings.udp_payload_bytes_max;
+        Ok(Self { target: target.clone(), tls, class, ack: settings.ack, coalesce, udp_payload_bytes_max })
     }
 
     async fn publisher(&self, index: u32) -> Result<ZonecastPublisher, TransportError> {
@@ -192,7 +199,7 @@ impl Subscriber for ZonecastSubscriber {
                             sink.batch();
                         }
                         if let ZoneItem::Event(event) = item {
-                            sink.payload(session, &event.payload());
+                            sink.payload(session, event.payload());
                         }
                     }
                     Poll::Ready(None) => {

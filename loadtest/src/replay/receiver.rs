@@ -160,7 +160,7 @@ impl Receiver {
 
     /// `event_id,session`, quoted where CSV wants it.
     fn line(&self, event: &Event) -> Vec<u8> {
-        let payload: Option<serde_json::Value> = serde_json::from_slice(&event.payload()).ok();
+        let payload: Option<serde_json::Value> = serde_json::from_slice(event.payload()).ok();
         let id = payload.as_ref().and_then(|payload| payload["id"].as_str()).unwrap_or_default();
         let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::Any(b'\n')).from_writer(Vec::new());
         // Writing to memory cannot fail.

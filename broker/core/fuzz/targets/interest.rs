@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use model::Model;
 use prost::Message;
 use zonecast_core::{InterestChange, InterestOp, Rights, Router, SessionId, SessionRules};
-use zonecast_protocol::{HANDED_OVER_ZONE_ID_MIN, Limits, Target, WorldName, wire};
+use zonecast_protocol::{HANDED_OVER_ZONE_ID_MIN, Limits, PublishView, Target, WorldName, wire};
 
 const CLIENTS: u64 = 4;
 const WORLDS: [&str; 5] = ["earth", "mars", "forbidden", "", "no world"];
@@ -244,7 +244,7 @@ impl Run {
         let (session, rules) = &mut self.rules[at];
         let publish = published.to_wire(rules.source());
         let last = rules.standing().lane_taken_through(published.lane);
-        let admitted = rules.admit(&publish);
+        let admitted = rules.admit(&PublishView::from(&publish));
         let lane_seq = u64::from(published.lane_seq);
         if published.lane < self.limits.lanes_max {
             let through = rules.standing().lane_taken_through(published.lane);

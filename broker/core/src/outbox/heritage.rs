@@ -1,7 +1,9 @@
 //! What a session leaves to the one that takes its place.
 
-use super::{Outbox, Slot, kept::What};
-use crate::{OutboundEvent, Ticket};
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{Entry, Outbox, Slot, kept::What, run::Run};
+use crate::{Ticket, outbound::HeldEvent};
 
 /// What the client says of the session that its new one takes the place of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,9 +28,13 @@ pub enum Succession {
 
 /// One place in the row of deliveries that a session leaves behind.
 #[derive(Debug, Clone)]
-pub(super) enum Left {
+enum Left {
+    /// To be delivered again.
+    Written(Run<Bytes>),
+    /// To be delivered.
+    Waiting(Run<BytesMut>),
     /// To be delivered, again if it was written.
-    Delivery { event: OutboundEvent, written: bool, resent: bool, crashes: u32 },
+    Delivery { event: HeldEvent, written: bool, resent: bool, crashes: u32 },
     /// So many that will never come.
     Missing(u64),
 }
@@ -41,7 +47,13 @@ impl LeftDeliveries {
     /// How many deliveries there are, gaps apart.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().filter(|left| matches!(left, Left::Delivery { .. })).count()
+        let count = |left: &Left| match left {
+            Left::Written(run) => run.deliveries,
+            Left::Waiting(run) => run.deliveries,
+            Left::Delivery { .. } => 1,
+            Left::Missing(_) => 0,
+        };
+        self.0.iter().map(count).sum()
     }
 
     /// Whether there is no delivery.
@@ -53,8 +65,8 @@ impl LeftDeliveries {
     /// The tickets of those that were not processed.
     pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
         self.0.iter().filter_map(|left| match left {
-            Left::Delivery { event, .. } => event.arrival().ticket,
-            Left::Missing(_) => None,
+            Left::Delivery { event, .. } => event.ticket(),
+            _ => None,
         })
     }
 
@@ -64,6 +76,27 @@ impl LeftDeliveries {
             Some(Left::Missing(before)) => *before += count,
             _ => self.0.push(Left::Missing(count)),
         }
+    }
+}
+
+/// How deliveries that are inherited are taken.
+struct Heirship<P> {
+    succession: Succession,
+    redeliveries_max: u32,
+    /// Told the ticket of what is left out.
+    poison: P,
+}
+
+impl<P: FnMut(Option<Ticket>)> Heirship<P> {
+    /// Whether they may come late.
+    fn resent(&self, resent: bool, written: bool) -> bool {
+        resent || written || self.succession != Succession::Resumed
+    }
+
+    /// With how many runs of the client they were lost; `None` when that is too many.
+    fn crashes(&self, crashes: u32, written: bool) -> Option<u32> {
+        let crashes = crashes + u32::from(self.succession == Succession::OtherRun && written);
+        (crashes == 0 || crashes < self.redeliveries_max).then_some(crashes)
     }
 }
 
@@ -78,6 +111,7 @@ impl Outbox {
         let mut left = LeftDeliveries::default();
         for written in self.kept.take_all() {
             match written.what {
+                What::Run(run) => left.0.push(Left::Written(run)),
                 What::Delivery(event, crashes) => {
                     left.0.push(Left::Delivery { event, written: true, resent: true, crashes });
                 }
@@ -86,11 +120,20 @@ impl Outbox {
             }
         }
         let mut expected = self.written_through + 1;
-        for Slot { seq, event, resent, crashes } in std::mem::take(&mut self.slots) {
-            let Some(event) = event else { continue };
-            left.miss(seq - expected);
-            expected = seq + 1;
-            left.0.push(Left::Delivery { event, written: false, resent, crashes });
+        for entry in std::mem::take(&mut self.entries) {
+            match entry {
+                Entry::Run(run) => {
+                    left.miss(run.first_seq - expected);
+                    expected = run.next_seq();
+                    left.0.push(Left::Waiting(run));
+                }
+                Entry::Slot(Slot { event: None, .. }) => {}
+                Entry::Slot(Slot { seq, event: Some(event), resent, crashes }) => {
+                    left.miss(seq - expected);
+                    expected = seq + 1;
+                    left.0.push(Left::Delivery { event, written: false, resent, crashes });
+                }
+            }
         }
         left.miss(self.next_seq - expected);
         *self = Self { dropped_total: self.dropped_total, ..Self::new(self.limits, self.keeps) };
@@ -107,35 +150,50 @@ impl Outbox {
         left: LeftDeliveries,
         succession: Succession,
         redeliveries_max: u32,
-        mut poison: impl FnMut(Option<Ticket>),
+        poison: impl FnMut(Option<Ticket>),
     ) {
         debug_assert_eq!(self.written_through, 0, "nothing was taken out yet");
-        let tail = std::mem::replace(self, Self::new(self.limits, self.keeps));
+        let mut tail = std::mem::replace(self, Self::new(self.limits, self.keeps));
+        let mut heirship = Heirship { succession, redeliveries_max, poison };
         for left in left.0 {
-            match left {
-                Left::Missing(count) => self.next_seq += count,
-                Left::Delivery { event, written, resent, crashes } => {
-                    let resent = resent || succession != Succession::Resumed;
-                    let crashes = crashes + u32::from(succession == Succession::OtherRun && written);
-                    if crashes > 0 && crashes >= redeliveries_max {
-                        self.next_seq += 1;
-                        poison(event.arrival().ticket);
-                    } else {
-                        self.append(event, resent, crashes);
-                    }
-                }
-            }
+            self.inherit_one(left, &mut heirship);
         }
         self.inherited_through = self.next_seq - 1;
         self.dropped_total = tail.dropped_total;
-        let mut expected = 1;
-        for Slot { seq, event, resent, crashes } in tail.slots {
-            let Some(event) = event else { continue };
-            self.next_seq += seq - expected;
-            expected = seq + 1;
-            self.append(event, resent, crashes);
-        }
-        self.next_seq += tail.next_seq - expected;
         self.overflowed = tail.overflowed;
+        let mut as_it_is = Heirship { succession: Succession::Resumed, redeliveries_max: u32::MAX, poison: |_| {} };
+        for left in tail.bequeath(&ResumePoint::default()).0 {
+            self.inherit_one(left, &mut as_it_is);
+        }
+    }
+
+    fn inherit_one<P: FnMut(Option<Ticket>)>(&mut self, left: Left, heirship: &mut Heirship<P>) {
+        match left {
+            Left::Missing(count) => self.next_seq += count,
+            Left::Written(run) => self.inherit_run(&run, true, heirship),
+            Left::Waiting(run) => self.inherit_run(&run, false, heirship),
+            Left::Delivery { event, written, resent, crashes } => match heirship.crashes(crashes, written) {
+                Some(crashes) => self.append(event, heirship.resent(resent, written), crashes),
+                None => {
+                    self.next_seq += 1;
+                    (heirship.poison)(event.ticket());
+                }
+            },
+        }
+    }
+
+    fn inherit_run<B: Buf + AsRef<[u8]>, P: FnMut(Option<Ticket>)>(
+        &mut self,
+        run: &Run<B>,
+        written: bool,
+        heirship: &mut Heirship<P>,
+    ) {
+        let Some(crashes) = heirship.crashes(run.crashes, written) else {
+            self.next_seq += run.deliveries as u64;
+            return (0..run.deliveries).for_each(|_| (heirship.poison)(None));
+        };
+        for (deliver, at_us) in run.each() {
+            self.append_plain(deliver.event, heirship.resent(deliver.flags.resent, written), at_us, crashes);
+        }
     }
 }

@@ -1,26 +1,34 @@
 //! How an outbox makes room: newer values replace older ones, and transient events give way.
 
-use super::{Outbox, Pushed};
-use crate::OutboundEvent;
+use super::{Entry, Outbox, Pushed, Slot};
+use crate::outbound::HeldEvent;
 
 impl Outbox {
-    fn slot_of(&self, seq: u64) -> Option<usize> {
-        let at = self.slots.partition_point(|slot| slot.seq < seq);
-        self.slots.get(at).is_some_and(|slot| slot.seq == seq).then_some(at)
+    fn slot(&mut self, seq: u64) -> Option<&mut Slot> {
+        let first_seq = |entry: &Entry| match entry {
+            Entry::Run(run) => run.first_seq,
+            Entry::Slot(slot) => slot.seq,
+        };
+        let at = self.entries.partition_point(|entry| first_seq(entry) < seq);
+        match self.entries.get_mut(at) {
+            Some(Entry::Slot(slot)) if slot.seq == seq => Some(slot),
+            _ => None,
+        }
     }
 
-    pub(super) fn replace(&mut self, seq: u64, event: OutboundEvent) -> Pushed {
-        let old_bytes = |outbox: &Self, at: usize| outbox.slots[at].event.as_ref().map_or(0, |old| old.bytes().len());
-        let grows_by = self.slot_of(seq).map_or(0, |at| event.bytes().len().saturating_sub(old_bytes(self, at)));
-        if !self.make_room(0, grows_by) {
+    pub(super) fn replace(&mut self, seq: u64, event: HeldEvent) -> Pushed {
+        let new_bytes = event.bytes().len();
+        let bytes_of = |slot: &Slot| slot.event.as_ref().map_or(0, |old| old.bytes().len());
+        let old_bytes = self.slot(seq).map_or(0, |slot| bytes_of(slot));
+        if !self.make_room(0, new_bytes.saturating_sub(old_bytes)) {
             return Pushed::Overflow;
         }
         // Looked up again: making room may have moved the slots.
-        if let Some(at) = self.slot_of(seq) {
-            self.waiting_bytes += event.bytes().len();
-            self.waiting_bytes -= old_bytes(self, at);
-            self.slots[at].resent = event.arrival().resent;
-            self.slots[at].event = Some(event);
+        if let Some(slot) = self.slot(seq) {
+            slot.resent = event.head().arrival().resent;
+            slot.event = Some(event);
+            self.waiting_bytes += new_bytes;
+            self.waiting_bytes -= old_bytes;
         }
         Pushed::Replaced
     }
@@ -43,13 +51,14 @@ impl Outbox {
     }
 
     fn drop_oldest_transient(&mut self) -> bool {
-        let Some(at) = self.transient.front().and_then(|&seq| self.slot_of(seq)) else { return false };
-        let Some(event) = self.slots[at].event.take() else { return false };
-        let seq = self.slots[at].seq;
+        let Some(seq) = self.transient.front().copied() else { return false };
+        let Some(event) = self.slot(seq).and_then(|slot| slot.event.take()) else { return false };
         self.forget(seq, &event);
         self.dropped_total += 1;
-        if self.slots.len() > 2 * self.waiting + 64 {
-            self.slots.retain(|slot| slot.event.is_some());
+        self.vacant += 1;
+        if self.vacant > self.entries.len() / 2 + 32 {
+            self.entries.retain(|entry| !matches!(entry, Entry::Slot(Slot { event: None, .. })));
+            self.vacant = 0;
         }
         true
     }

@@ -7,21 +7,22 @@
 mod accounts;
 #[path = "../ring/receiver.rs"]
 pub(crate) mod receiver;
+#[path = "sent.rs"]
+pub(crate) mod sent;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use accounts::{Accounts, Entry, Shown};
 use arbitrary::{Arbitrary, Unstructured};
-use bytes::{Bytes, BytesMut};
-use prost::Message;
+use bytes::Bytes;
 use receiver::Receiver;
+use sent::{Sent, written};
 use zonecast_core::{
-    Arrival, Datagrams, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession,
-    Ticket,
+    Arrival, Chunks, Datagrams, NeverSent, Outbox, OutboxLimits, Outcome, Pushed, ResumePoint, Succession, Ticket,
 };
+use zonecast_protocol::DeliveryClass;
 use zonecast_protocol::codec::{FrameCutter, decode_server_frame};
 use zonecast_protocol::wire::{self, server_frame};
-use zonecast_protocol::{DeliveryClass, EventView};
 
 const LIMITS: OutboxLimits =
     OutboxLimits { deliveries_max: 12, bytes_max: 1_500, deliveries_soft: 8, bytes_soft: 1_000 };
@@ -89,7 +90,7 @@ enum Class {
 }
 
 impl Event {
-    fn outbound(self, number: u64) -> OutboundEvent {
+    fn outbound(self, number: u64) -> Sent {
         let (class, key) = match self.class {
             Class::Transient => (DeliveryClass::Transient, String::new()),
             Class::Reliable | Class::Awaited => (DeliveryClass::Reliable, String::new()),
@@ -103,10 +104,9 @@ impl Event {
             payload: vec![0; self.payload_bytes.into()].into(),
             ..Default::default()
         };
-        let bytes = event.encode_to_vec();
         let ticket = (self.class == Class::Awaited).then_some(Ticket { worker: 0, number });
         let arrival = Arrival { at_us: number, resent: is_resent(number), ticket };
-        OutboundEvent::new(&EventView::decode(&bytes).expect("an event as it should be"), &bytes, arrival)
+        Sent::new(&event, arrival)
     }
 }
 
@@ -186,9 +186,10 @@ impl Run {
     fn push(&mut self, outbox: &mut Outbox, accounts: &mut Accounts, event: Event) {
         self.number += 1;
         let number = self.number;
-        let event_out = event.outbound(number);
+        let sent = event.outbound(number);
+        let event_out = sent.outbound();
         let expected = accounts.push(Entry::new(number, event.class, event_out.bytes().len(), is_resent(number)));
-        let pushed = outbox.push(event_out);
+        let pushed = outbox.push(&event_out);
         assert_eq!(pushed, expected, "{event:?} {accounts:?}");
         assert!(!self.overflowed || pushed == Pushed::Overflow, "nothing is queued behind what was lost");
         let (held, held_bytes) = (outbox.len() + outbox.kept(), outbox.held_bytes());
@@ -212,10 +213,12 @@ impl Run {
     }
 
     fn drain(&mut self, bytes_max: usize, room_bytes: usize) {
-        let mut out = BytesMut::new();
+        let mut out = Chunks::default();
         let mut datagrams = Datagrams { datagram_bytes_max: DATAGRAM_BYTES_MAX, room_bytes, ready: Vec::new() };
         let mut waited = Vec::new();
-        let drained = self.outbox.drain(&mut out, bytes_max, &mut datagrams, self.number, |us| waited.push(us));
+        let drained = self.outbox.drain(&mut out, bytes_max, &mut datagrams, self.number, |us, count| {
+            waited.extend(std::iter::repeat_n(us, count));
+        });
         let complete = out.len() < bytes_max;
         assert!(!complete || self.outbox.is_empty(), "what fits is written");
         let unexplained = self.outbox.has_unexplained_datagrams();
@@ -232,11 +235,11 @@ impl Run {
         }
         self.receiver.datagrams.extend(datagrams.ready);
         let mut cutter = FrameCutter::new(4_096);
-        let mut written = 0;
-        cutter.push(out.freeze());
+        let mut written_bytes = 0;
+        cutter.push(written(out).freeze());
         let (mut gaps, mut before_last) = (0, [0, 0]);
         while let Some(frame) = cutter.next_frame().expect("what is written is framed") {
-            written += 1 + usize::from(frame.len() > 127) + frame.len();
+            written_bytes += 1 + usize::from(frame.len() > 127) + frame.len();
             let frame = decode_server_frame(frame).expect("and can be read");
             match &frame {
                 server_frame::Frame::Gap(gap) => {
@@ -244,7 +247,7 @@ impl Run {
                     shown.push(Shown::Gap(*gap));
                 }
                 server_frame::Frame::Deliver(deliver) => {
-                    before_last = [before_last[1], written];
+                    before_last = [before_last[1], written_bytes];
                     shown.push(Shown::Delivery(deliver.clone(), None));
                 }
                 _ => {}

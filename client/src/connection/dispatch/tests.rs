@@ -54,8 +54,9 @@ fn stream(round: u64) -> Vec<u8> {
 /// What is sorted, without giving it to the subscriptions.
 fn take(dispatcher: &mut Dispatcher, pieces: Vec<Vec<u8>>) -> Result<(), LinkError> {
     let mut cutter = FrameCutter::new(1 << 20);
-    let mut pieces = pieces.into_iter().map(Bytes::from).collect::<Vec<_>>();
-    dispatcher.take(&mut cutter, &mut pieces)?;
+    for piece in pieces {
+        dispatcher.take(&mut cutter, piece.into())?;
+    }
     Ok(cutter.finish()?)
 }
 
@@ -65,10 +66,10 @@ fn events_and_gaps_are_sorted_however_the_stream_is_cut() {
     for piece_bytes in 1..stream(0).len() {
         dispatcher.last_seq = 0;
         take(&mut dispatcher, stream(piece_bytes as u64).chunks(piece_bytes).map(<[u8]>::to_vec).collect()).unwrap();
-        let zones = Vec::from(mem::take(&mut dispatcher.for_zones));
+        let zones = Vec::from(mem::take(&mut dispatcher.for_zones).into_items());
         assert!(matches!(&zones[..], [ZoneItem::Event(_), ZoneItem::Gap { .. }]));
         for topic in &mut dispatcher.for_topics {
-            let items = Vec::from(mem::take(topic));
+            let items = Vec::from(mem::take(topic).into_items());
             assert!(matches!(&items[..], [TopicItem::Event(_), TopicItem::Gap { .. }]));
         }
         dispatcher.touched.clear();
@@ -97,13 +98,13 @@ fn mutated_streams_are_read_or_refused() {
         dispatcher.last_seq = 0;
         // Either is good: what matters is that it comes back, and what it lets through.
         let _ = take(&mut dispatcher, bytes.chunks(piece_bytes).map(<[u8]>::to_vec).collect());
-        for item in mem::take(&mut dispatcher.for_zones) {
+        for item in mem::take(&mut dispatcher.for_zones).into_items() {
             if let Some(event) = item.into_event() {
                 prop_assert!(event.world().is_some() && event.topic().is_none());
             }
         }
         for topic in &mut dispatcher.for_topics {
-            for item in mem::take(topic) {
+            for item in mem::take(topic).into_items() {
                 if let Some(event) = item.into_event() {
                     prop_assert!(event.topic().is_some() && event.world().is_none());
                 }
@@ -128,7 +129,7 @@ fn what_comes_too_late_to_be_known_is_shown() {
         encode_deliver(seq, flags, &prost::Message::encode_to_vec(&event(lane_seq)), &mut bytes);
     }
     take(&mut dispatcher, vec![bytes.to_vec()]).unwrap();
-    let items = Vec::from(mem::take(&mut dispatcher.for_zones));
+    let items = Vec::from(mem::take(&mut dispatcher.for_zones).into_items());
     let reason = GapReason::TooLate;
     assert!(
         matches!(&items[..], [ZoneItem::Event(_), ZoneItem::Event(_), ZoneItem::Gap { from_seq: 3, to_seq: 3, reason: is }] if *is == reason),
@@ -155,7 +156,7 @@ fn what_nobody_subscribes_to_in_time_is_given_up() {
         encode_deliver(seq, flags, &prost::Message::encode_to_vec(&event), &mut bytes);
     }
     let mut cutter = FrameCutter::new(u32::MAX);
-    dispatcher.take(&mut cutter, &mut [bytes.freeze()]).unwrap();
+    dispatcher.take(&mut cutter, bytes.freeze()).unwrap();
     let rejected = |dispatcher: &Dispatcher| match dispatcher.shared.intake.due() {
         crate::intake::Due::Now(ack) => ack.rejected,
         other => panic!("{other:?}"),

@@ -96,6 +96,12 @@ pub(crate) struct LoadArgs {
     /// With --rate max: events that each publisher keeps under way.
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub(crate) window: u32,
+    /// Milliseconds for which the broker may hold deliveries back, so that several go out together; at most 100.
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub(crate) coalesce_ms: u32,
+    /// Most bytes of a UDP payload at both ends, 1200 to 65527: loopback carries more than Ethernet does.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_452)]
+    pub(crate) udp_payload: u16,
     /// How long is measured.
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub(crate) seconds: f64,
@@ -184,6 +190,8 @@ impl LoadtestArgs {
             moves_per_second: world.moves_per_second,
             frozen: world.frozen,
             window: load.window,
+            coalesce_ms: load.coalesce_ms,
+            udp_payload_bytes_max: load.udp_payload,
             generators: load.generators,
             seed: world.seed,
         }

@@ -158,5 +158,9 @@ fn room(settings: &LoadSettings) -> Vec<(&'static str, u32)> {
     if zones > 10_000 {
         room.push(("ZONECAST_LIMITS_ZONES_PER_SESSION_MAX", zones.min(1_000_000)));
     }
+    let payload = settings.udp_payload_bytes_max;
+    if payload != LoadSettings::default().udp_payload_bytes_max {
+        room.push(("ZONECAST_QUIC_UDP_PAYLOAD_BYTES_MAX", payload.into()));
+    }
     room
 }

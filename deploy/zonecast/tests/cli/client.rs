@@ -159,7 +159,7 @@ fn zones_move_between_clients_and_questions_are_answered() {
             };
             let asking = new.request("svc.echo", b"ping", Duration::from_secs(5));
             let (answer, ()) = tokio::join!(asking, answering);
-            assert_eq!(answer.unwrap().payload(), "ping");
+            assert_eq!(answer.unwrap().payload(), b"ping");
 
             drop(of_new);
             new.close().await.unwrap();

@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     path::{Path, PathBuf},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -296,7 +296,7 @@ impl<P: Publisher> Line<P> {
             pool_index: place as u32,
             payload: &self.payload,
         };
-        let was_held = hold_watched(self.publisher.publish(event)).await?;
+        let was_held = hold_watched(pin!(self.publisher.publish(event))).await?;
         if let Some(held_ns) = was_held {
             self.held_until_ns = now_ns();
             if self.window.slot(self.held_until_ns).is_some() {
@@ -337,7 +337,9 @@ impl<P: Publisher> Line<P> {
 }
 
 /// Awaits what may have to wait for room, and tells for how long it did, in nanoseconds; `None` when it did not.
-async fn hold_watched(work: impl Future<Output = Result<(), TransportError>>) -> Result<Option<u64>, TransportError> {
+async fn hold_watched(
+    work: Pin<&mut impl Future<Output = Result<(), TransportError>>>,
+) -> Result<Option<u64>, TransportError> {
     // Without tokio's budget, which makes a task wait that does much, and would be taken for a lack of room.
     let mut work = pin!(unconstrained(work));
     let mut since_ns = None;
@@ -358,17 +360,17 @@ mod tests {
 
     #[tokio::test]
     async fn only_waiting_counts_as_being_held_back() {
-        assert!(hold_watched(async { Ok(()) }).await.unwrap().is_none());
+        assert!(hold_watched(pin!(async { Ok(()) })).await.unwrap().is_none());
         let room = tokio::sync::Semaphore::new(1);
         for _ in 0..10_000 {
             let takes = async { room.acquire().await.map(drop).map_err(|error| TransportError::new("cannot", error)) };
-            assert!(hold_watched(takes).await.unwrap().is_none(), "there was room each time");
+            assert!(hold_watched(pin!(takes)).await.unwrap().is_none(), "there was room each time");
         }
         let waits = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())
         };
-        assert!(hold_watched(waits).await.unwrap().unwrap() >= 4_000_000);
-        assert!(hold_watched(async { Err(TransportError::new("cannot", "no")) }).await.is_err());
+        assert!(hold_watched(pin!(waits)).await.unwrap().unwrap() >= 4_000_000);
+        assert!(hold_watched(pin!(async { Err(TransportError::new("cannot", "no")) })).await.is_err());
     }
 }
