@@ -18,6 +18,7 @@ mod connecting;
 mod dev;
 mod loadtest;
 mod local_broker;
+mod local_services;
 mod logging;
 mod replay;
 mod services_command;
