@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-const PROTO_FILES: [&str; 4] = [
+const PROTO_FILES: [&str; 7] = [
+    "proto/zonecast/changes/v1/changes.proto",
+    "proto/zonecast/rpc/v1/rpc.proto",
+    "proto/zonecast/users/v1/users.proto",
     "proto/zonecast/v1/error.proto",
     "proto/zonecast/v1/event.proto",
     "proto/zonecast/v1/frame.proto",
@@ -12,6 +15,6 @@ const PROTO_FILES: [&str; 4] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(PROTO_FILES, ["proto"])?;
-    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    prost_build::Config::new().bytes(["."]).enable_type_names().compile_fds(descriptors)?;
     Ok(())
 }

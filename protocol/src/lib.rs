@@ -1,6 +1,7 @@
 //! The contract of zonecast: what client and broker say to each other, and what the words mean.
 //!
-//! Here live the message types generated from `proto/zonecast/v1/*.proto` ([`wire`]), the geometry that decides which
+//! Here live the message types generated from `proto/zonecast/v1/*.proto` ([`wire`]) and from the companion services'
+//! files beside them ([`users`], [`changes`], [`rpc`]), the geometry that decides which
 //! zone an event touches ([`Zone`], [`Circle`]), the grammar of names and topics, the framing of streams ([`codec`]),
 //! the limits and the error codes. `WIRE.md` beside this crate says the same for implementers in other languages.
 //!
@@ -22,6 +23,33 @@ mod refusal;
 pub mod wire {
     include!(concat!(env!("OUT_DIR"), "/zonecast.v1.rs"));
 }
+
+/// The generated messages of one package of `proto/zonecast`, in a module named as the package is.
+macro_rules! package {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub mod $name {
+            /// Version 1.
+            #[allow(missing_docs, clippy::doc_markdown, clippy::too_many_lines)]
+            pub mod v1 {
+                include!(concat!(env!("OUT_DIR"), "/zonecast.", stringify!($name), ".v1.rs"));
+            }
+        }
+    };
+}
+
+package!(
+    /// What the services publish on topics when something has changed.
+    changes
+);
+package!(
+    /// gRPC calls over topics.
+    rpc
+);
+package!(
+    /// The users service.
+    users
+);
 
 pub use event::{EventView, Target};
 pub use geometry::{Circle, GeometryError, Zone};

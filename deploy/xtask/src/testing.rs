@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::postgres::{self, Postgres};
 use crate::workspace::Workspace;
 use crate::{process, python};
 
@@ -13,6 +14,8 @@ const PYTHON_VARIABLE: &str = "ZONECAST_TEST_PYTHON";
 ///
 /// Some tests talk to the broker with a client written in Python. Their packages are installed, pinned, into an
 /// environment of their own below the target directory; it is made once and used until the list of packages changes.
+/// The services are tested on SQLite and on a PostgreSQL server, which is started for this run and stopped after it; on
+/// Debian and its like it is installed where it is missing.
 /// Then `cargo test --workspace` runs every unit, integration and documentation test.
 ///
 /// Any one test: `cargo xtask test -- -p zonecast-core some_test`.
@@ -26,6 +29,10 @@ pub(crate) struct Options {
     #[arg(long)]
     without_python: bool,
 
+    /// Start no PostgreSQL server; the tests that need it will say that they did not run
+    #[arg(long)]
+    without_postgres: bool,
+
     /// Arguments for `cargo test` in the place of `--workspace --no-fail-fast`
     #[arg(last = true, value_name = "CARGO_TEST_ARGUMENTS")]
     arguments: Vec<String>,
@@ -34,7 +41,7 @@ pub(crate) struct Options {
 impl Options {
     /// Everything, as `ci` runs it.
     pub(crate) fn everything() -> Self {
-        Self { python: "python3".to_owned(), without_python: false, arguments: Vec::new() }
+        Self { python: "python3".to_owned(), without_python: false, without_postgres: false, arguments: Vec::new() }
     }
 
     /// What follows `cargo test --locked`.
@@ -59,6 +66,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         let python = python::prepared(workspace, &options.python)?;
         println!("{PYTHON_VARIABLE}={}", python.display());
         tests.env(PYTHON_VARIABLE, python);
+    }
+    // Until the tests have ended.
+    let mut server = None;
+    if options.without_postgres {
+        eprintln!("warning: --without-postgres: the tests on PostgreSQL WILL NOT RUN");
+        tests.env_remove(postgres::VARIABLE);
+    } else {
+        let url = server.insert(Postgres::start()?).url();
+        println!("{}={url}", postgres::VARIABLE);
+        tests.env(postgres::VARIABLE, url);
     }
     process::run(&mut tests)
 }

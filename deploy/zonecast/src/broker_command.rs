@@ -1,14 +1,16 @@
 //! `zonecast broker`: a broker from its settings to its graceful end.
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use zonecast_broker::Broker;
 
 use crate::{
     cli::{self, BrokerArgs},
     config_command,
     logging::{self, Destination},
-    settings, tls_reload,
+    settings,
+    signals::Signals,
+    tls_reload,
 };
 
 /// Serves until SIGTERM or SIGINT; takes new certificates at SIGHUP and when their files change.
@@ -50,26 +52,6 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
             drop(log);
             // Not by returning: that would wait for the workers that the caller no longer wants to wait for.
             std::process::exit(1)
-        }
-    }
-}
-
-/// The signals that ask a process to end.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Waits for the next one, and names it.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

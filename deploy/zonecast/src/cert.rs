@@ -34,10 +34,10 @@ const THROWAWAY_DAYS: u16 = 30;
 
 /// An authority and a broker's identity that exist in memory only.
 pub(crate) struct Throwaway {
-    /// The authority's certificate, PEM, for clients.
-    pub(crate) ca_pem: String,
     /// The broker's side; any client may connect.
     pub(crate) tls: BrokerTls,
+    /// The same for whoever else serves on this machine.
+    pub(crate) pem: ThrowawayPem,
 }
 
 /// The same as texts, for a broker in another process.
@@ -58,7 +58,7 @@ pub(crate) fn throwaway() -> anyhow::Result<Throwaway> {
     let made = throwaway_pem()?;
     let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(made.key.as_bytes())?;
-    Ok(Throwaway { ca_pem: made.ca, tls: BrokerTls::new(vec![certificate], key) })
+    Ok(Throwaway { tls: BrokerTls::new(vec![certificate], key), pem: made })
 }
 
 /// As [`throwaway`].
@@ -258,7 +258,7 @@ mod tests {
     fn a_throwaway_identity_serves() {
         let made = throwaway().unwrap();
         assert!(made.tls.quic_config().is_ok());
-        assert!(made.ca_pem.starts_with("-----BEGIN CERTIFICATE-----"));
+        assert!(made.pem.ca.starts_with("-----BEGIN CERTIFICATE-----"));
     }
 
     #[test]

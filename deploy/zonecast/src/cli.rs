@@ -6,6 +6,7 @@ mod connect;
 mod dev;
 mod loadtest;
 mod replay;
+mod services;
 mod try_it;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -17,13 +18,14 @@ pub(crate) use connect::{Address, ConnectArgs};
 pub(crate) use dev::DevArgs;
 pub(crate) use loadtest::LoadtestArgs;
 pub(crate) use replay::{ReplayArgs, Speed};
+pub(crate) use services::{MigrateArgs, ServicesArgs};
 pub(crate) use try_it::{PubArgs, SubArgs};
 
 /// The version, with the commit that it was built from.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ZONECAST_BUILD_COMMIT"), ")");
 
 /// Variables that are read elsewhere than in settings and flags: by the build and by tests.
-const VARIABLES_ELSEWHERE: [&str; 2] = ["ZONECAST_COMMIT", "ZONECAST_TEST_PYTHON"];
+const VARIABLES_ELSEWHERE: [&str; 3] = ["ZONECAST_COMMIT", "ZONECAST_TEST_POSTGRES", "ZONECAST_TEST_PYTHON"];
 
 /// A spatial event-routing message broker
 ///
@@ -46,7 +48,7 @@ Examples:
     zonecast sub --ca certs/ca.pem --zone earth:0,0,100,100
     zonecast pub --ca certs/ca.pem --world earth --at 50,50 --radius 5 'boom'
 
-`zonecast help COMMAND` has examples of each command. All but the broker log only warnings;
+`zonecast help COMMAND` has examples of each command. All but broker and services log only warnings;
 ZONECAST_LOG_LEVEL=debug in the environment shows more."
 )]
 pub(crate) struct Cli {
@@ -59,6 +61,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Broker(BrokerArgs),
+    Services(ServicesArgs),
+    Migrate(MigrateArgs),
     Dev(DevArgs),
     Replay(ReplayArgs),
     Loadtest(LoadtestArgs),

@@ -19,12 +19,17 @@ pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<()> {
 }
 
 /// What the broker would start with.
-pub(crate) fn sources(flags: SettingFlags) -> Sources {
+pub(crate) fn sources<A>(flags: SettingFlags<A>) -> Sources {
     settings::sources(flags.config, flags.values, cli::known_variables())
 }
 
 fn check(args: CheckArgs) -> anyhow::Result<()> {
-    settings::load(&sources(args.settings))?;
+    let sources = sources(args.settings);
+    if args.services {
+        settings::load_services(&sources)?;
+    } else {
+        settings::load(&sources)?;
+    }
     writeln!(io::stdout(), "ok")?;
     Ok(())
 }

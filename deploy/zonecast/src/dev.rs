@@ -13,7 +13,9 @@ use zonecast_loadtest::{
 };
 use zonecast_protocol::WorldName;
 
-use crate::{cli::DevArgs, local_broker::LocalBroker, replay as replay_command};
+use zonecast_host::Host;
+
+use crate::{cli::DevArgs, local_broker::LocalBroker, local_services, replay as replay_command};
 
 /// The world of the sample.
 const WORLD: &str = "earth";
@@ -31,11 +33,16 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     .await?;
     let directory = tempfile::Builder::new().prefix("zonecast-dev-").tempdir().context("no temporary directory")?;
     let ca = directory.path().join("ca.pem");
-    std::fs::write(&ca, &local.ca_pem).with_context(|| format!("{} cannot be written", ca.display()))?;
+    std::fs::write(&ca, &local.pem.ca).with_context(|| format!("{} cannot be written", ca.display()))?;
+    let data = args.data.as_deref().unwrap_or(directory.path());
+    std::fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
+    let services = local_services::start(&local, args.services_listen, data).await?;
     let mut told: Box<dyn Write> = if args.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     introduce(&mut told, &local, &world, &ca)?;
+    introduce_services(&mut told, &services, &ca)?;
 
     let report = play(&args, &world, &local, &mut told).await?;
+    services.shutdown().await;
     local.broker.shutdown().await;
     replay_command::print(&report, args.json)?;
     anyhow::ensure!(report.is_exact(), "what arrived is not what should have; see the report");
@@ -92,6 +99,17 @@ fn introduce(told: &mut impl Write, local: &LocalBroker, world: &WorldFile, ca: 
     writeln!(told, "  zonecast sub --topic 'chat.>'")?;
     writeln!(told, "  zonecast pub --topic chat.hello 'hi there'")?;
     writeln!(told, "  zonecast pub --world {WORLD} --at -13000,4000 --radius 200 --kind quake 'the big one'")?;
+    Ok(())
+}
+
+/// Says where the services are and what to try with them.
+fn introduce_services(told: &mut impl Write, services: &Host, ca: &Path) -> anyhow::Result<()> {
+    let (listen, ca) = (services.grpc_address(), ca.display());
+    writeln!(told, "  zonecast sub --topic 'users.*'")?;
+    writeln!(
+        told,
+        "  grpcurl -cacert {ca} -d '{{\"name\": \"zoe\"}}' {listen} zonecast.users.v1.UsersService/CreateUser"
+    )?;
     writeln!(told, "(`cargo run --release --` in place of `zonecast` when it is not installed.) Ctrl-C ends it.")?;
     writeln!(told)?;
     Ok(told.flush()?)

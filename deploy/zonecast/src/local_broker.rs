@@ -9,14 +9,14 @@ use anyhow::Context;
 use zonecast_broker::{Broker, BrokerConfig};
 use zonecast_client::{ClientConfig, TlsConfig};
 
-use crate::cert::{self, Throwaway};
+use crate::cert::{self, Throwaway, ThrowawayPem};
 
 /// A broker with a throwaway certificate, and how to reach it.
 pub(crate) struct LocalBroker {
     /// The broker.
     pub(crate) broker: Broker,
-    /// The authority that signed its certificate, PEM.
-    pub(crate) ca_pem: String,
+    /// The authority, and the certificate and key that it serves with.
+    pub(crate) pem: ThrowawayPem,
     tls: TlsConfig,
 }
 
@@ -29,13 +29,13 @@ impl LocalBroker {
         workers: Option<NonZeroUsize>,
         adapt: impl FnOnce(&mut BrokerConfig),
     ) -> anyhow::Result<Self> {
-        let Throwaway { ca_pem, tls } = cert::throwaway()?;
+        let Throwaway { tls, pem } = cert::throwaway()?;
         let mut config = BrokerConfig::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), tls);
         config.workers = workers.unwrap_or(config.workers);
         adapt(&mut config);
         let broker = Broker::start(config).await.context("the broker cannot start")?;
-        let tls = TlsConfig::from_ca_pem(ca_pem.as_bytes())?;
-        Ok(Self { broker, ca_pem, tls })
+        let tls = TlsConfig::from_ca_pem(pem.ca.as_bytes())?;
+        Ok(Self { broker, pem, tls })
     }
 
     /// How a client with this id reaches it.

@@ -1,6 +1,6 @@
 //! `zonecast`: the broker and the tools around it in one binary.
 //!
-//! Each subcommand is a module: [`broker_command`] serves; `dev`, `replay` and `try_it` show a broker at work, `loadtest` measures
+//! Each subcommand is a module: [`broker_command`] and [`services_command`] serve; `dev`, `replay` and `try_it` show a broker at work, `loadtest` measures
 //! one; [`cert`]
 //! makes certificates for development. [`settings`] is the broker's configuration, [`logging`] the form of its log.
 //! Nothing here routes an event: that is the broker crate's, and under it the core's.
@@ -18,9 +18,12 @@ mod connecting;
 mod dev;
 mod loadtest;
 mod local_broker;
+mod local_services;
 mod logging;
 mod replay;
+mod services_command;
 mod settings;
+mod signals;
 mod tls_reload;
 mod try_it;
 
@@ -51,6 +54,8 @@ fn run(command: Command) -> anyhow::Result<()> {
     raise_open_file_limit();
     match command {
         Command::Broker(args) => runtime()?.block_on(broker_command::run(args)),
+        Command::Services(args) => runtime()?.block_on(services_command::run(args)),
+        Command::Migrate(args) => runtime()?.block_on(services_command::migrate(args)),
         Command::Config { command } => config_command::run(command),
         Command::Cert(args) => cert::run(&args),
         Command::Completions { shell } => completions(shell),
@@ -70,7 +75,7 @@ fn tool(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     runtime()?.block_on(work)
 }
 
-/// One thread is enough: the broker's workers bring their own.
+/// One thread is enough: the broker's workers bring their own, and the services mostly wait for their database.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot start")
 }

@@ -1,10 +1,10 @@
-//! The broker's settings: one table of them, four places that they may come from, and the checked result.
+//! The settings of broker and services: one table of them, four places that they may come from, and the checked result.
 //!
 //! A flag counts before an environment variable, that before the configuration file, that before the default.
 //! First everything is gathered as text with its origin ([`Raw`]); then it is checked as a whole ([`check`]), so that
 //! all problems are reported at once. Nothing here falls back to a default when what was given is wrong.
 //!
-//! To add a setting, add a row to [`table::SETTINGS`]; flag, variable, file key, help and example follow from it.
+//! To add a setting, add a row to its table (`table.rs`, `table/services.rs`); flag, variable, file key, help and example follow from it.
 
 pub(crate) mod flags;
 pub(crate) mod show;
@@ -13,6 +13,7 @@ mod file;
 mod pem_files;
 mod problem;
 mod raw;
+mod services;
 mod slot;
 mod table;
 
@@ -30,6 +31,7 @@ use pem_files::Loaded;
 pub(crate) use problem::{Problem, Problems};
 use raw::RawValue;
 pub(crate) use raw::{Raw, Sources};
+pub(crate) use services::{load as load_services, load_database};
 use slot::{Draft, Slot};
 
 /// What is shown in the place of a secret.
@@ -64,6 +66,16 @@ impl Setting {
     /// The part of the key before the dot, empty for keys without one.
     pub(crate) fn section(&self) -> &'static str {
         self.key.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Whether it is the services' and not the broker's.
+    pub(crate) fn is_of_services(&self) -> bool {
+        matches!(self.section(), "services" | "database")
+    }
+
+    /// Whether it is of whatever process serves.
+    pub(crate) fn is_of_any_process(&self) -> bool {
+        self.section() == "log" || self.key == "shutdown_grace_ms"
     }
 
     /// The value as it may be shown.
@@ -228,6 +240,7 @@ fn settings(draft: Draft, loaded: Loaded) -> Settings {
         client_ca: _,
         reset_secret: _,
         reload_interval,
+        services: _,
     } = draft;
     let Loaded { tls, files, seen, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.

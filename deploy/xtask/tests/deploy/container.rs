@@ -68,7 +68,7 @@ fn nothing_in_the_image_needs_root_or_a_shell() {
         assert!(last.all(keyword).is_empty(), "{keyword}");
     }
     assert_eq!(last.one("STOPSIGNAL"), "SIGTERM");
-    assert!(read("deploy/zonecast/src/broker_command.rs").contains("SignalKind::terminate()"));
+    assert!(read("deploy/zonecast/src/signals.rs").contains("SignalKind::terminate()"));
 }
 
 #[test]

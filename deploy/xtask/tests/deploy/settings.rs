@@ -101,6 +101,19 @@ fn accepts(expects: &str, value: &str) -> bool {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         return value == "*" || value.split(',').all(|name| (1..=64).contains(&name.len()) && name.bytes().all(fits));
     }
+    if expects.starts_with("sqlite:FILE, or postgres://") {
+        return ["sqlite:/", "postgres://"].iter().any(|scheme| value.starts_with(scheme));
+    }
+    if expects.starts_with("hosts with ports ") {
+        let fits = |address: &str| {
+            address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        return value.split(',').all(fits);
+    }
+    if expects.starts_with("a client id") {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        return (1..=64).contains(&value.len()) && value.bytes().all(fits);
+    }
     if expects.starts_with("a project id") {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let begins = value.starts_with(|first: char| first.is_ascii_lowercase());

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::settings::flags::SettingFlags;
+use crate::settings::flags::{AllSettings, OfBroker, SettingFlags};
 
 /// Run a broker
 ///
@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct BrokerArgs {
     /// The settings.
     #[command(flatten)]
-    pub(crate) settings: SettingFlags,
+    pub(crate) settings: SettingFlags<OfBroker>,
 }
 
 /// What to do with the configuration.
@@ -42,11 +42,15 @@ pub(crate) enum ConfigCommand {
 #[command(after_help = "\
 Examples:
     zonecast config check --config /etc/zonecast.toml
+    zonecast config check --services --config /etc/zonecast.toml
     ZONECAST_WORKERS=4 zonecast config check --tls-certificate certs/server.pem --tls-key certs/server.key")]
 pub(crate) struct CheckArgs {
+    /// Check what the services would start with, in the place of the broker.
+    #[arg(long)]
+    pub(crate) services: bool,
     /// The settings.
     #[command(flatten)]
-    pub(crate) settings: SettingFlags,
+    pub(crate) settings: SettingFlags<AllSettings>,
 }
 
 /// Print every setting with its value and where it came from
@@ -65,5 +69,5 @@ pub(crate) struct PrintArgs {
     pub(crate) example: bool,
     /// The settings.
     #[command(flatten)]
-    pub(crate) settings: SettingFlags,
+    pub(crate) settings: SettingFlags<AllSettings>,
 }

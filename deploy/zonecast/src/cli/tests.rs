@@ -144,5 +144,8 @@ fn a_key_is_for_state_only() {
 #[test]
 fn variables_of_other_commands_are_known() {
     let known = known_variables();
-    assert_eq!(known, ["ZONECAST_CA", "ZONECAST_COMMIT", "ZONECAST_CONNECT", "ZONECAST_TEST_PYTHON"]);
+    assert_eq!(
+        known,
+        ["ZONECAST_CA", "ZONECAST_COMMIT", "ZONECAST_CONNECT", "ZONECAST_TEST_POSTGRES", "ZONECAST_TEST_PYTHON"]
+    );
 }

@@ -83,8 +83,8 @@ impl Found<'_> {
 
     fn take(&mut self, key: String, at: usize, value: &DeValue<'_>, span: std::ops::Range<usize>) {
         let origin = self.origin(at);
-        let Some(setting) = table::SETTINGS.iter().find(|setting| setting.key == key) else {
-            let nearest = nearest(&key, table::SETTINGS.iter().map(|setting| setting.key));
+        let Some(setting) = table::all().find(|setting| setting.key == key) else {
+            let nearest = nearest(&key, table::all().map(|setting| setting.key));
             // What is not a bare key may hold anything, also control characters.
             let key = if key.bytes().all(|b| b.is_ascii_graphic()) { key } else { format!("{key:?}") };
             self.problems.push(Problem::UnknownKey { key, origin, nearest });
@@ -114,7 +114,7 @@ impl Found<'_> {
 }
 
 fn is_section(name: &str) -> bool {
-    table::SETTINGS.iter().any(|setting| setting.section() == name)
+    table::all().any(|setting| setting.section() == name)
 }
 
 #[cfg(test)]

@@ -1,23 +1,60 @@
 //! One flag for each setting, made from the table.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
-use super::{Setting, raw::ENV_CONFIG, table::SETTINGS};
+use super::{Setting, raw::ENV_CONFIG, table};
 
 const CONFIG: &str = "config";
 
+/// Which settings a command has flags for.
+pub(crate) trait Audience {
+    /// Whether it has one for this.
+    fn wants(setting: &Setting) -> bool;
+}
+
+/// For commands that look at all settings.
+#[derive(Debug)]
+pub(crate) struct AllSettings;
+
+/// For the broker.
+#[derive(Debug)]
+pub(crate) struct OfBroker;
+
+/// For the services.
+#[derive(Debug)]
+pub(crate) struct OfServices;
+
+impl Audience for AllSettings {
+    fn wants(_: &Setting) -> bool {
+        true
+    }
+}
+
+impl Audience for OfBroker {
+    fn wants(setting: &Setting) -> bool {
+        !setting.is_of_services()
+    }
+}
+
+impl Audience for OfServices {
+    fn wants(setting: &Setting) -> bool {
+        setting.is_of_services() || setting.is_of_any_process()
+    }
+}
+
 /// The settings that flags give.
-#[derive(Debug, Default)]
-pub(crate) struct SettingFlags {
+#[derive(Debug)]
+pub(crate) struct SettingFlags<A> {
     /// The configuration file that `--config` names.
     pub(crate) config: Option<PathBuf>,
     /// The values of the flags that were given, by key.
     pub(crate) values: BTreeMap<&'static str, String>,
+    audience: PhantomData<A>,
 }
 
-impl Args for SettingFlags {
+impl<A: Audience> Args for SettingFlags<A> {
     fn augment_args(command: Command) -> Command {
         let config = Arg::new(CONFIG)
             .long(CONFIG)
@@ -25,7 +62,7 @@ impl Args for SettingFlags {
             .value_parser(value_parser!(PathBuf))
             .help(format!("The configuration file, TOML [env: {ENV_CONFIG}]"))
             .help_heading("Settings");
-        command.arg(config).args(SETTINGS.iter().map(flag))
+        command.arg(config).args(table::all().filter(|setting| A::wants(setting)).map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -57,17 +94,21 @@ fn flag(setting: &'static Setting) -> Arg {
         .help_heading(heading)
 }
 
-impl FromArgMatches for SettingFlags {
+impl<A: Audience> FromArgMatches for SettingFlags<A> {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let given = |setting: &Setting| matches.get_one::<String>(setting.key).cloned();
         Ok(Self {
             config: matches.get_one::<PathBuf>(CONFIG).cloned(),
-            values: SETTINGS.iter().filter_map(|setting| Some((setting.key, given(setting)?))).collect(),
+            values: table::all()
+                .filter(|setting| A::wants(setting))
+                .filter_map(|setting| Some((setting.key, given(setting)?)))
+                .collect(),
+            audience: PhantomData,
         })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        let Self { config, values } = Self::from_arg_matches(matches)?;
+        let Self { config, values, .. } = Self::from_arg_matches(matches)?;
         self.config = config.or(self.config.take());
         self.values.extend(values);
         Ok(())

@@ -6,7 +6,7 @@ use rustls::pki_types::pem;
 use thiserror::Error;
 use zonecast_broker::{SecretTooShort, TlsError};
 
-use super::raw::Origin;
+use super::raw::{Origin, Raw};
 
 /// One thing that is wrong with the settings.
 #[derive(Debug, Error)]
@@ -87,6 +87,22 @@ pub(crate) enum Problem {
         /// The settings that are missing.
         keys: Vec<&'static str>,
     },
+    /// The services lack what TLS needs, at one of their two ends.
+    #[error(
+        "{keys} must be set: the services serve only with a certificate, and trust only a broker whose authority they \
+         know; `zonecast cert --out certs` makes them to develop with, and `zonecast dev` needs none",
+        keys = keys.join(" and ")
+    )]
+    NoServicesCertificate {
+        /// The settings that are missing.
+        keys: Vec<&'static str>,
+    },
+    /// The certificates for the broker are not usable.
+    #[error("services.broker_ca, services.broker_certificate, services.broker_key: {source}")]
+    BrokerTls {
+        /// What is wrong.
+        source: zonecast_client::TlsError,
+    },
     /// A PEM file is missing or does not hold what it should.
     #[error("{key} = {value} ({origin}): {fault}")]
     PemFile {
@@ -109,6 +125,22 @@ pub(crate) enum Problem {
         /// What is wrong.
         source: TlsError,
     },
+}
+
+impl Problem {
+    /// A file that a setting names cannot be read.
+    pub(super) fn unreadable(raw: &Raw, key: &'static str, source: io::Error) -> Self {
+        let entry = raw.entry(key);
+        let value = entry.value.as_ref().map_or_else(String::new, |value| entry.setting.shown(value));
+        Self::PemFile { key, value, origin: entry.origin.clone(), fault: PemFault::Read(source) }
+    }
+
+    /// A setting is of no use without another one.
+    pub(super) fn alone(raw: &Raw, key: &'static str, other: &'static str) -> Self {
+        let entry = raw.entry(key);
+        let value = entry.value.as_ref().map_or_else(String::new, |value| entry.setting.shown(value));
+        Self::Conflict { key, value, origin: entry.origin.clone(), rule: format!("expected {other} beside it") }
+    }
 }
 
 /// What is wrong with a PEM file.

@@ -111,8 +111,7 @@ impl Raw {
             }
         }
         check_variables(sources, problems);
-        let entries = table::SETTINGS
-            .iter()
+        let entries = table::all()
             .map(|setting| {
                 let (value, origin) = effective(setting, sources, &mut from_file);
                 Entry { setting, value, origin }
@@ -154,7 +153,7 @@ fn effective(
 }
 
 fn check_variables(sources: &Sources, problems: &mut Vec<Problem>) {
-    let settings: Vec<String> = table::SETTINGS.iter().map(Setting::env).collect();
+    let settings: Vec<String> = table::all().map(Setting::env).collect();
     for (name, value) in &sources.env {
         if !name.starts_with(ENV_PREFIX) || sources.env_known.contains(name) {
             continue;
@@ -206,7 +205,7 @@ mod tests {
         ] {
             assert!(is_service_link(made), "{made}");
         }
-        for ours in table::SETTINGS.iter().map(Setting::env) {
+        for ours in table::all().map(Setting::env) {
             assert!(!is_service_link(&ours), "{ours}");
         }
         assert!(!is_service_link("ZONECAST_PORT_LISTEN") && !is_service_link("ZONECAST_LISTN"));

@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 use super::{
     HIDDEN, Setting,
     raw::{Entry, Origin, Raw, RawValue},
-    table::SETTINGS,
+    table,
 };
 
 /// One line for each setting: key, value, origin.
 pub(crate) fn as_text(raw: &Raw) -> String {
-    let key_width = SETTINGS.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
+    let key_width = table::all().map(|setting| setting.key.len()).max().unwrap_or(0);
     let values: Vec<String> = raw.entries.iter().map(value_text).collect();
     let value_width = values.iter().map(|value| value.chars().count()).max().unwrap_or(0).min(40);
     let mut out = String::new();
@@ -66,14 +66,14 @@ const LINE_CHARS_MAX: usize = 110;
 /// A configuration file that names every setting with its default, help, range, flag and variable.
 pub(crate) fn example() -> String {
     let mut out = String::from(
-        "# An example configuration of the zonecast broker. It names every setting with its default, switched off:\n\
+        "# An example configuration of zonecast, the broker and the services. It names every setting with its default, switched off:\n\
          # remove the '#' before a key to set it. Made by `zonecast config print --example`.\n\
          #\n\
          # A flag counts before an environment variable, that before this file, that before the default.\n\
          # `zonecast config check --config FILE` checks a file; `zonecast config print` shows what is in force and why.\n",
     );
     let mut section = "";
-    for setting in SETTINGS {
+    for setting in table::all() {
         out.push('\n');
         if setting.section() != section {
             section = setting.section();
@@ -115,4 +115,18 @@ fn wrapped(text: &str) -> impl Iterator<Item = String> {
         }
     }
     lines.into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_example_file_is_made_from_the_table() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zonecast.example.toml");
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(committed, example(), "run: zonecast config print --example > deploy/zonecast.example.toml");
+    }
 }

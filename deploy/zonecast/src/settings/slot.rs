@@ -13,10 +13,14 @@ use zonecast_broker::{
     ClientIdentity, ConnectionLimits, OutboxLimits, PublishLimits, QuicWindows, RetainedLimits, Rights, SessionLimits,
     WORKERS_MAX,
 };
-use zonecast_protocol::{Kind, Limits, WorldName};
+use zonecast_protocol::{ClientId, Kind, Limits, WorldName};
+use zonecast_store::DatabaseUrl;
 
-use super::raw::RawValue;
-use crate::logging::{self, LogSettings};
+use super::{raw::RawValue, services::ServicesDraft};
+use crate::{
+    cli::Address,
+    logging::{self, LogSettings},
+};
 
 /// The text that stands for "any" in a list of names, and for "no such thing" in an address.
 const ANY: &str = "*";
@@ -46,6 +50,7 @@ pub(crate) struct Draft {
     pub(super) worlds_labelled_max: usize,
     pub(super) shutdown_grace: Duration,
     pub(super) log: LogSettings,
+    pub(super) services: ServicesDraft,
 }
 
 impl Default for Draft {
@@ -71,6 +76,7 @@ impl Default for Draft {
             worlds_labelled_max: 0,
             shutdown_grace: Duration::ZERO,
             log: LogSettings::default(),
+            services: ServicesDraft::default(),
         }
     }
 }
@@ -109,6 +115,14 @@ pub(crate) enum Slot {
     LogFilter(Field<String>),
     /// A Google Cloud project's id.
     Project(Field<Option<String>>),
+    /// A database's URL.
+    Database(Field<Option<DatabaseUrl>>),
+    /// The addresses of brokers.
+    Brokers(Field<Vec<Address>>),
+    /// What a client calls itself.
+    ClientId(Field<Option<ClientId>>),
+    /// Whether something is done.
+    Switch(Field<bool>),
 }
 
 /// A value that its slot does not accept; [`Slot::expected`] says what it would.
@@ -136,6 +150,10 @@ impl Slot {
                 "a level (off, error, warn, info, debug, trace), or such as info,zonecast_broker=debug".into()
             }
             Self::Project(_) => "a project id: 6 to 30 of a-z 0-9 -, a letter first".into(),
+            Self::Database(_) => "sqlite:FILE, or postgres://USER:PASSWORD@HOST:PORT/NAME".into(),
+            Self::Brokers(_) => "hosts with ports such as 127.0.0.1:4433, joined by commas".into(),
+            Self::ClientId(_) => "a client id: 1 to 64 of A-Z a-z 0-9 _ . -".into(),
+            Self::Switch(_) => "one of true, false".into(),
         }
     }
 
@@ -152,6 +170,10 @@ impl Slot {
             Self::LogFormat(_) => "FORMAT",
             Self::LogFilter(_) => "FILTER",
             Self::Project(_) => "PROJECT",
+            Self::Database(_) => "URL",
+            Self::Brokers(_) => "ADDRS",
+            Self::ClientId(_) => "NAME",
+            Self::Switch(_) => "true|false",
         }
     }
 
@@ -181,6 +203,10 @@ impl Slot {
             Self::LogFormat(field) => *field(draft) = parsed(value.one()?)?,
             Self::LogFilter(field) => *field(draft) = log_filter(value.one()?)?,
             Self::Project(field) => *field(draft) = Some(project(value.one()?)?),
+            Self::Database(field) => *field(draft) = Some(parsed(value.one()?)?),
+            Self::Brokers(field) => *field(draft) = brokers(value)?,
+            Self::ClientId(field) => *field(draft) = Some(parsed(value.one()?)?),
+            Self::Switch(field) => *field(draft) = parsed(value.one()?)?,
         }
         Ok(())
     }
@@ -248,6 +274,14 @@ fn names<T: FromStr + Ord>(value: &RawValue) -> Result<Option<BTreeSet<T>>, Unfi
         RawValue::One(text) if text == ANY => Ok(None),
         RawValue::One(text) => text.split(',').map(|name| parsed(name.trim())).collect::<Result<_, _>>().map(Some),
         RawValue::Many(list) => list.iter().map(|name| parsed(name)).collect::<Result<_, _>>().map(Some),
+    }
+}
+
+fn brokers(value: &RawValue) -> Result<Vec<Address>, Unfit> {
+    match value {
+        RawValue::One(text) => text.split(',').map(|address| parsed(address.trim())).collect(),
+        RawValue::Many(list) if list.is_empty() => Err(Unfit),
+        RawValue::Many(list) => list.iter().map(|address| parsed(address)).collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The table of settings: the only list of them.
 
+mod services;
+
 use super::{Setting, slot::Slot};
 
 const fn row(key: &'static str, default: &'static str, slot: Slot, help: &'static str) -> Setting {
@@ -13,8 +15,14 @@ const fn unset(key: &'static str, slot: Slot, help: &'static str) -> Setting {
 /// One hour: nobody should wait longer for a peer.
 const WAIT_MS_MAX: u64 = 3_600_000;
 
-/// Every setting of the broker, those of a section together. A test holds the defaults equal to the broker's own.
-pub(super) static SETTINGS: &[Setting] = &[
+/// Every setting, those of a section together.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> + Clone {
+    BROKER.iter().chain(services::SETTINGS)
+}
+
+/// The settings of the broker, and those of logs, which the services share. A test holds the defaults equal to the
+/// broker's own.
+static BROKER: &[Setting] = &[
     row(
         "listen",
         "0.0.0.0:4433",

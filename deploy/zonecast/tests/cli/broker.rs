@@ -1,103 +1,21 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    process::{Child, ChildStdout, Command, Stdio},
+    process::Stdio,
 };
 
-use serde_json::Value;
-
-use super::{certificates, text, zonecast};
-
-/// A broker on ports that the system picked; killed when a test ends early.
-pub(crate) struct Broker {
-    child: Child,
-    log: BufReader<ChildStdout>,
-}
-
-impl Broker {
-    pub(crate) fn start(listen: &str, tls: &[String], format: &str) -> Self {
-        Self::with_workers(1, listen, tls, format)
-    }
-
-    pub(crate) fn with_workers(workers: usize, listen: &str, tls: &[String], format: &str) -> Self {
-        Self::run(zonecast(), workers, listen, tls, format)
-    }
-
-    /// With no more than so many open files.
-    pub(crate) fn with_open_files(files: usize, tls: &[String]) -> Self {
-        let mut limited = Command::new("/bin/sh");
-        limited.env_clear().args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
-        limited.arg(env!("CARGO_BIN_EXE_zonecast"));
-        Self::run(limited, 1, "127.0.0.1:0", tls, "json")
-    }
-
-    fn run(mut command: Command, workers: usize, listen: &str, tls: &[String], format: &str) -> Self {
-        let workers = workers.to_string();
-        let mut child = command
-            .args(["broker", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--workers", &workers])
-            .args(["--log-format", format])
-            .args(tls)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stdout.take().unwrap());
-        Self { child, log }
-    }
-
-    /// The addresses of QUIC and of admin HTTP, read from the log.
-    pub(crate) fn addresses(&mut self) -> [String; 2] {
-        let event = self.event("broker is listening");
-        ["listen", "admin"].map(|field| event[field].as_str().unwrap().to_owned())
-    }
-
-    /// Reads the log up to the event with this message.
-    pub(crate) fn event(&mut self, message: &str) -> Value {
-        let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            let length = self.log.read_line(&mut line).unwrap();
-            assert!(length > 0, "the log ended before {message:?}:\n{seen}");
-            let event: Value = serde_json::from_str(&line).expect(&line);
-            if event["message"] == message {
-                return event;
-            }
-            seen.push_str(&line);
-        }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        signal(&self.child, name);
-    }
-
-    /// Waits for the end; gives the exit code and standard error.
-    pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let mut errors = Vec::new();
-        self.child.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
-        (self.child.wait().unwrap().code(), text(&errors))
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // It has ended already wherever a test waited for it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// By the shell, whose `kill` needs no package.
-fn signal(process: &Child, name: &str) {
-    let kill = format!("kill -s {name} {}", process.id());
-    assert!(Command::new("/bin/sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
-}
+use super::{
+    certificates,
+    server::{Server, signal},
+    text, zonecast,
+};
 
 #[test]
 fn it_logs_its_addresses_and_ends_gracefully_on_either_signal() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
     for (signal, format) in [("TERM", "json"), ("INT", "gcp")] {
-        let mut broker = Broker::start("127.0.0.1:0", &flags, format);
+        let mut broker = Server::start("127.0.0.1:0", &flags, format);
         let event = broker.event("broker is listening");
         for field in ["listen", "admin"] {
             let address: std::net::SocketAddr = event[field].as_str().unwrap().parse().unwrap();
@@ -117,7 +35,7 @@ fn it_logs_its_addresses_and_ends_gracefully_on_either_signal() {
 fn it_warns_when_any_client_may_connect() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut open = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut open = Server::start("127.0.0.1:0", &flags, "json");
     let warning = open.event("any client that can reach the broker may connect: tls.client_ca is not set");
     assert_eq!(warning["level"], "WARN");
     open.event("broker is listening");
@@ -131,7 +49,7 @@ fn a_port_in_use_is_one_clear_line() {
     let flags = certificates(directory.path());
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut broker = Broker::start(&address, &flags, "json");
+    let mut broker = Server::start(&address, &flags, "json");
     // Its log ends where it would otherwise say that it listens.
     let mut log = String::new();
     while broker.log.read_line(&mut log).unwrap() > 0 {
@@ -149,7 +67,7 @@ fn the_certificates_of_clients_open_a_broker_that_demands_them() {
     let mut flags = certificates(directory.path()).to_vec();
     let path = |file: &str| directory.path().join("certs").join(file).to_str().unwrap().to_owned();
     flags.extend(["--tls-client-ca".to_owned(), path("ca.pem")]);
-    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut broker = Server::start("127.0.0.1:0", &flags, "json");
     let address = broker.event("broker is listening")["listen"].as_str().unwrap().to_owned();
     let publish = |identity: &[String]| {
         let call = ["pub", "--topic", "t", "--connect", &address, "--ca", &path("ca.pem")];
@@ -175,7 +93,7 @@ fn the_certificates_of_clients_open_a_broker_that_demands_them() {
 fn a_lack_of_open_files_is_told_and_outlived() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::with_open_files(32, &flags);
+    let mut broker = Server::with_open_files(32, &flags);
     let [listen, admin] = broker.addresses();
     let hoarded: Vec<_> = (0..64).map(|_| TcpStream::connect(&admin).unwrap()).collect();
     let told = broker.event("admin HTTP cannot take a connection; it tries again, and sessions are not affected");
@@ -201,7 +119,7 @@ fn a_lack_of_open_files_is_told_and_outlived() {
 fn a_second_signal_ends_it_at_once() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut broker = Server::start("127.0.0.1:0", &flags, "json");
     let address = broker.event("broker is listening")["listen"].as_str().unwrap().to_owned();
     let mut client = zonecast()
         .args(["sub", "--topic", ">", "--connect", &address, "--ca"])

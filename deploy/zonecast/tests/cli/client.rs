@@ -9,7 +9,7 @@ use zonecast_client::{
     Circle, Client, ClientConfig, ConnectionState, Publish, RequestError, TlsConfig, Zone, ZoneItem, ZoneSpec,
 };
 
-use super::{broker::Broker, certificates};
+use super::{certificates, server::Server};
 
 /// Guards against a test that hangs.
 const GUARD: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ fn after_a_broker_was_killed_clients_return_with_their_zones_and_topics() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
     for workers in [1, 2] {
-        let mut broker = Broker::with_workers(workers, "127.0.0.1:0", &flags, "json");
+        let mut broker = Server::with_workers(workers, "127.0.0.1:0", &flags, "json");
         let [listen, _] = broker.addresses();
         block_on(async {
             let holder = connect("holder", &listen, directory.path()).await;
@@ -49,7 +49,7 @@ fn after_a_broker_was_killed_clients_return_with_their_zones_and_topics() {
 
             broker.signal("KILL");
             assert_eq!(broker.end().0, None, "killed");
-            let mut again = Broker::with_workers(workers, &listen, &flags, "json");
+            let mut again = Server::with_workers(workers, &listen, &flags, "json");
             again.addresses();
             let (first, second) = tokio::join!(noticed_by_writing(&holder), noticed_by_writing(&publisher));
             assert!(first.max(second) < Duration::from_secs(1), "{first:?} {second:?}");
@@ -93,7 +93,7 @@ fn what_was_routed_before_a_broker_shuts_down_still_arrives() {
     const EVENTS: u64 = 3_000;
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::with_workers(2, "127.0.0.1:0", &flags, "json");
+    let mut broker = Server::with_workers(2, "127.0.0.1:0", &flags, "json");
     let [listen, _] = broker.addresses();
     block_on(async {
         let holder = connect("holder", &listen, directory.path()).await;
@@ -118,7 +118,7 @@ fn what_was_routed_before_a_broker_shuts_down_still_arrives() {
 fn nothing_is_taken_for_publishing_after_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut broker = Server::start("127.0.0.1:0", &flags, "json");
     let [listen, _] = broker.addresses();
     block_on(async {
         let client = connect("client", &listen, directory.path()).await;
@@ -137,7 +137,7 @@ fn zones_move_between_clients_and_questions_are_answered() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
     for workers in [1, 2] {
-        let mut broker = Broker::with_workers(workers, "127.0.0.1:0", &flags, "json");
+        let mut broker = Server::with_workers(workers, "127.0.0.1:0", &flags, "json");
         let [listen, _] = broker.addresses();
         block_on(async {
             let old = connect("old", &listen, directory.path()).await;

@@ -7,7 +7,11 @@ use super::{text, zonecast};
 #[test]
 fn it_plays_the_sample_and_ends_by_itself() {
     let arguments = ["dev", "--seconds", "2", "--json", "--speed", "100000", "--listen", "127.0.0.1:0"];
-    let output = zonecast().args(arguments).args(["--admin-listen", "127.0.0.1:0"]).output().unwrap();
+    let output = zonecast()
+        .args(arguments)
+        .args(["--admin-listen", "127.0.0.1:0", "--services-listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
     let told = text(&output.stderr);
     assert!(output.status.success(), "{told}");
     let printed = text(&output.stdout);
@@ -18,7 +22,9 @@ fn it_plays_the_sample_and_ends_by_itself() {
         assert_eq!(report[key], 0, "{report}");
     }
     assert!(report["deliveries"].as_u64().unwrap() > 50, "{report}");
-    for word in ["broker", "/metrics", "ZONECAST_CA=", "zonecast sub", "zonecast pub", "sessions"] {
+    for word in
+        ["broker", "UsersService/CreateUser", "/metrics", "ZONECAST_CA=", "zonecast sub", "zonecast pub", "sessions"]
+    {
         assert!(told.contains(word), "{word} in {told}");
     }
 }

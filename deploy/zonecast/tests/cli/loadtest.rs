@@ -4,7 +4,7 @@ use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
 
-use super::{broker::Broker, certificates, run, text, zonecast};
+use super::{certificates, run, server::Server, text, zonecast};
 
 fn start(arguments: &[&str]) -> Child {
     let small = ["loadtest", "--json", "--sessions", "16", "--publishers", "2", "--seconds", "0.8", "--warm-up", "0.2"];
@@ -83,7 +83,7 @@ fn unpaced_runs_are_exact_with_several_generators_and_workers_and_when_processed
 fn a_broker_elsewhere_is_measured_from_outside_and_the_page_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut broker = Server::start("127.0.0.1:0", &flags, "json");
     let [listen, _] = broker.addresses();
     let ca = directory.path().join("certs/ca.pem");
     let page = directory.path().join("report.html");

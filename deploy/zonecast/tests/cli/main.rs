@@ -10,6 +10,8 @@ mod loadtest;
 mod python;
 mod reload;
 mod replay;
+mod server;
+mod services;
 mod try_it;
 mod usage;
 

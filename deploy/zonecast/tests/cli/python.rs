@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use super::{broker::Broker, certificates, text};
+use super::{certificates, server::Server, text};
 
 const CONVERSATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/tests/python/conversation.py");
 
 /// The Python that has what the client needs, or a loud word why there is none.
-fn python() -> Option<String> {
+pub(crate) fn python() -> Option<String> {
     let python = std::env::var("ZONECAST_TEST_PYTHON").ok();
     if python.is_none() {
         eprintln!("!!! NOT RUN: the Python client. `cargo xtask test` installs what it needs and runs it.");
@@ -20,7 +20,7 @@ fn converse(workers: usize) {
     let Some(python) = python() else { return };
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::with_workers(workers, "127.0.0.1:0", &flags, "json");
+    let mut broker = Server::with_workers(workers, "127.0.0.1:0", &flags, "json");
     let [listen, _] = broker.addresses();
     let mut command = Command::new(python);
     command.arg(CONVERSATION).args(["--connect", &listen, "--ca"]).arg(directory.path().join("certs/ca.pem"));

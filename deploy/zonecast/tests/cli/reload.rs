@@ -8,7 +8,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use super::{broker::Broker, text, zonecast};
+use super::{server::Server, text, zonecast};
 
 /// Makes an authority and certificates by it.
 fn make(out: &Path) {
@@ -52,7 +52,7 @@ fn certificates_are_replaced_by_a_link_and_the_session_stays() {
     swap(directory.path(), &live, "old");
     let mut settings = flags(&live);
     settings.extend(["--tls-reload-interval-ms".to_owned(), "50".to_owned()]);
-    let mut broker = Broker::with_workers(2, "127.0.0.1:0", &settings, "json");
+    let mut broker = Server::with_workers(2, "127.0.0.1:0", &settings, "json");
     assert!(broker.event("certificates are loaded")["names"].as_str().unwrap().contains("localhost"));
     let [address, _] = broker.addresses();
     let mut sub = zonecast()
@@ -86,7 +86,7 @@ fn what_cannot_be_used_is_told_and_the_old_goes_on_until_the_signal_finds_better
     make(&new);
     let mut settings = flags(&live);
     settings.extend(["--tls-reload-interval-ms".to_owned(), "0".to_owned()]);
-    let mut broker = Broker::start("127.0.0.1:0", &settings, "json");
+    let mut broker = Server::start("127.0.0.1:0", &settings, "json");
     let [address, _] = broker.addresses();
     const UNUSABLE: &str = "new certificates cannot be used, the old ones go on serving; \
                             put usable files in place, which are then taken by themselves, or at SIGHUP";

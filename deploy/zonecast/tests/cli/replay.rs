@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Write, path::Path, process::Output};
 
 use serde_json::Value;
 
-use super::{broker::Broker, certificates, text, zonecast};
+use super::{certificates, server::Server, text, zonecast};
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../loadtest/samples/quakes");
 
@@ -51,7 +51,7 @@ fn the_sample_gives_its_figures_with_one_worker_and_with_two() {
 fn a_broker_elsewhere_gives_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let flags = certificates(directory.path());
-    let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+    let mut broker = Server::start("127.0.0.1:0", &flags, "json");
     let [listen, _] = broker.addresses();
     let ca = directory.path().join("certs/ca.pem");
     let connect = ["--json", "--connect", &listen, "--ca", ca.to_str().unwrap(), "--server-name", "localhost"];

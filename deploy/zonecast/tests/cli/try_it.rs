@@ -8,11 +8,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{broker::Broker, certificates, text, zonecast};
+use super::{certificates, server::Server, text, zonecast};
 
 struct Terminals {
     _directory: tempfile::TempDir,
-    broker: Broker,
+    broker: Server,
     listen: String,
     ca: PathBuf,
 }
@@ -21,7 +21,7 @@ impl Terminals {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let flags = certificates(directory.path());
-        let mut broker = Broker::start("127.0.0.1:0", &flags, "json");
+        let mut broker = Server::start("127.0.0.1:0", &flags, "json");
         let [listen, _] = broker.addresses();
         let ca = directory.path().join("certs/ca.pem");
         Self { _directory: directory, broker, listen, ca }

@@ -1,0 +1,202 @@
+//! The services' settings, checked.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use zonecast_client::{ClientConfig, TlsConfig};
+use zonecast_doors::{
+    EntranceLimits, LoopbackOnly,
+    grpc::{GrpcLimits, GrpcTls},
+};
+use zonecast_host::{BrokerEnd, GrpcEnd, HostConfig};
+use zonecast_protocol::ClientId;
+use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
+
+use super::{Draft, Problem, Problems, Raw, Sources, check_values, fill};
+use crate::{cli::Address, logging::LogSettings};
+
+/// The settings of the services while they are being checked.
+#[derive(Debug)]
+pub(super) struct ServicesDraft {
+    pub(super) listen: SocketAddr,
+    pub(super) admin_listen: Option<SocketAddr>,
+    pub(super) certificate: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
+    pub(super) brokers: Vec<Address>,
+    pub(super) broker_ca: Option<PathBuf>,
+    pub(super) broker_certificate: Option<PathBuf>,
+    pub(super) broker_key: Option<PathBuf>,
+    pub(super) client_id: Option<ClientId>,
+    pub(super) calls_by_broker: bool,
+    pub(super) calls_max: usize,
+    pub(super) call_timeout: Duration,
+    pub(super) message_bytes_max: usize,
+    pub(super) database_url: Option<DatabaseUrl>,
+    pub(super) replicas: usize,
+    pub(super) migrate: bool,
+    pub(super) connections_max: usize,
+    pub(super) statement_timeout: Duration,
+    pub(super) acquire_timeout: Duration,
+}
+
+impl Default for ServicesDraft {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            admin_listen: None,
+            certificate: None,
+            key: None,
+            client_ca: None,
+            brokers: Vec::new(),
+            broker_ca: None,
+            broker_certificate: None,
+            broker_key: None,
+            client_id: None,
+            calls_by_broker: false,
+            calls_max: 0,
+            call_timeout: Duration::ZERO,
+            message_bytes_max: 0,
+            database_url: None,
+            replicas: 0,
+            migrate: false,
+            connections_max: 0,
+            statement_timeout: Duration::ZERO,
+            acquire_timeout: Duration::ZERO,
+        }
+    }
+}
+
+/// The checked settings of the services.
+pub(crate) struct ServicesSettings {
+    /// What the host is told.
+    pub(crate) host: HostConfig,
+    /// How they log.
+    pub(crate) log: LogSettings,
+}
+
+/// Gathers and checks what the services start with.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(sources, &mut problems);
+    check_values(&raw, &mut problems);
+    let draft = fill(&raw, &mut Vec::new());
+    let files = Files::read(&raw, &draft.services, &mut problems);
+    match (files, &draft.services.database_url) {
+        (Some(files), Some(url)) if problems.is_empty() => {
+            let url = url.clone();
+            let log = draft.log.clone();
+            Ok(ServicesSettings { host: host(draft, files, url), log })
+        }
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// As [`load`], of the database and the log alone, for commands that do not serve.
+///
+/// # Errors
+/// Everything that is wrong with any value.
+pub(crate) fn load_database(sources: &Sources) -> Result<(DatabaseOptions, LogSettings), Problems> {
+    let mut problems = Vec::new();
+    let raw = Raw::gather(sources, &mut problems);
+    check_values(&raw, &mut problems);
+    let draft = fill(&raw, &mut Vec::new());
+    match &draft.services.database_url {
+        Some(url) if problems.is_empty() => Ok((database(&draft.services, url.clone()), draft.log.clone())),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// What is in the files that the settings name.
+struct Files {
+    grpc: GrpcTls,
+    broker: TlsConfig,
+}
+
+impl Files {
+    fn read(raw: &Raw, draft: &ServicesDraft, problems: &mut Vec<Problem>) -> Option<Self> {
+        let needed = ["services.certificate", "services.key", "services.broker_ca"];
+        let missing: Vec<_> = needed.into_iter().filter(|key| raw.entry(key).value.is_none()).collect();
+        if !missing.is_empty() && raw.file_was_read {
+            problems.push(Problem::NoServicesCertificate { keys: missing });
+        }
+        let before = problems.len();
+        let mut text = |key: &'static str, path: Option<&PathBuf>| match std::fs::read_to_string(path?) {
+            Ok(text) => Some(text),
+            Err(source) => {
+                problems.push(Problem::unreadable(raw, key, source));
+                None
+            }
+        };
+        let certificate = text("services.certificate", draft.certificate.as_ref());
+        let key = text("services.key", draft.key.as_ref());
+        let client_ca = text("services.client_ca", draft.client_ca.as_ref());
+        let identity = pair(raw, draft, problems);
+        let broker_ca = draft.broker_ca.as_deref()?;
+        let broker = TlsConfig::from_files(Some(broker_ca), identity)
+            .map_err(|source| problems.push(Problem::BrokerTls { source }))
+            .ok();
+        if problems.len() > before {
+            return None;
+        }
+        Some(Self { grpc: GrpcTls { certificate: certificate?, key: key?, client_ca }, broker: broker? })
+    }
+}
+
+/// The certificate to show to the broker, with its key; one alone is a mistake.
+fn pair<'a>(raw: &Raw, draft: &'a ServicesDraft, problems: &mut Vec<Problem>) -> Option<(&'a Path, &'a Path)> {
+    let (certificate, key) = ("services.broker_certificate", "services.broker_key");
+    match (&draft.broker_certificate, &draft.broker_key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => {
+            problems.push(Problem::alone(raw, certificate, key));
+            None
+        }
+        (None, Some(_)) => {
+            problems.push(Problem::alone(raw, key, certificate));
+            None
+        }
+    }
+}
+
+fn database(draft: &ServicesDraft, url: DatabaseUrl) -> DatabaseOptions {
+    DatabaseOptions {
+        url,
+        connections_max: u32::try_from(draft.connections_max).unwrap_or(u32::MAX),
+        statement_timeout: draft.statement_timeout,
+        acquire_timeout: draft.acquire_timeout,
+    }
+}
+
+fn host(draft: Draft, files: Files, url: DatabaseUrl) -> HostConfig {
+    let Draft { shutdown_grace, services: draft, .. } = draft;
+    let database = database(&draft, url);
+    let id = draft.client_id.map_or_else(|| format!("services-{}", new_id().simple()), |id| id.to_string());
+    let addresses: Vec<String> = draft.brokers.iter().map(ToString::to_string).collect();
+    let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker), ClientConfig::address);
+    HostConfig {
+        database,
+        replicas: u32::try_from(draft.replicas).unwrap_or(u32::MAX),
+        migrate: draft.migrate,
+        grpc: GrpcEnd { listen: draft.listen, tls: files.grpc, limits: GrpcLimits::default() },
+        broker: BrokerEnd { client, addresses, serves_calls: draft.calls_by_broker },
+        admin_listen: draft.admin_listen,
+        // Who calls is the auth service's to say, once there is one.
+        gatekeeper: Arc::new(LoopbackOnly),
+        limits: EntranceLimits { calls_max: draft.calls_max, timeout: draft.call_timeout },
+        message_bytes_max: draft.message_bytes_max,
+        descriptors: zonecast_api::DESCRIPTORS,
+        shutdown_grace,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! The settings of the services.
+
+use super::{Setting, Slot, WAIT_MS_MAX, row, unset};
+
+/// Every setting of the services, those of a section together. A test holds the defaults equal to the services' own.
+pub(super) static SETTINGS: &[Setting] = &[
+    row(
+        "services.listen",
+        "127.0.0.1:9443",
+        Slot::Address(|draft| &mut draft.services.listen),
+        "The TCP address to serve gRPC on. Port 0 lets the system pick one; the log says which. While no identities are \
+         configured it must be on loopback.",
+    ),
+    row(
+        "services.admin_listen",
+        "127.0.0.1:9434",
+        Slot::AddressOrOff(|draft| &mut draft.services.admin_listen),
+        "The TCP address of the services' admin HTTP server with /live, /ready and /metrics. It has no access control: \
+         keep it off public networks.",
+    ),
+    unset(
+        "services.certificate",
+        Slot::Path(|draft| &mut draft.services.certificate),
+        "The certificate chain for gRPC, its own certificate first, PEM. The services need one.",
+    ),
+    unset(
+        "services.key",
+        Slot::Path(|draft| &mut draft.services.key),
+        "The private key of the certificate, PEM. The services need one.",
+    ),
+    unset(
+        "services.client_ca",
+        Slot::Path(|draft| &mut draft.services.client_ca),
+        "The authorities, PEM, of which every caller by gRPC must show a certificate. When not set, none is asked for.",
+    ),
+    row(
+        "services.brokers",
+        "127.0.0.1:4433",
+        Slot::Brokers(|draft| &mut draft.services.brokers),
+        "The brokers, tried in turn, at one of which changes are published. While there is none, they wait.",
+    ),
+    unset(
+        "services.broker_ca",
+        Slot::Path(|draft| &mut draft.services.broker_ca),
+        "The authorities, PEM, that may have signed the brokers' certificates. The services need them.",
+    ),
+    unset(
+        "services.broker_certificate",
+        Slot::Path(|draft| &mut draft.services.broker_certificate),
+        "The certificate to show to the broker, PEM, where it demands one; then services.client_id is what it names.",
+    ),
+    unset(
+        "services.broker_key",
+        Slot::Path(|draft| &mut draft.services.broker_key),
+        "The private key of services.broker_certificate, PEM.",
+    ),
+    unset(
+        "services.client_id",
+        Slot::ClientId(|draft| &mut draft.services.client_id),
+        "What this process calls itself at the broker; no two may call themselves the same. When not set, a name made up \
+         for the run.",
+    ),
+    row(
+        "services.calls_by_broker",
+        "false",
+        Slot::Switch(|draft| &mut draft.services.calls_by_broker),
+        "Whether to take calls by the broker, on topics that begin with 'rpc.'. While no identities are configured, \
+         whoever the broker lets publish there may call everything: say true only for a broker that lets in nobody else.",
+    ),
+    row(
+        "services.calls_max",
+        "1_024",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.services.calls_max),
+        "Most calls under way, by gRPC and by the broker together; more are answered with RESOURCE_EXHAUSTED.",
+    ),
+    row(
+        "services.call_timeout_ms",
+        "10_000",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.call_timeout),
+        "Longest time until a call is answered, whatever the caller grants; then DEADLINE_EXCEEDED.",
+    ),
+    row(
+        "services.message_bytes_max",
+        "262_144",
+        Slot::Count(1_024, 64 << 20, |draft| &mut draft.services.message_bytes_max),
+        "Longest message of a call or an answer.",
+    ),
+    Setting {
+        key: "database.url",
+        default: Some("sqlite:zonecast.db"),
+        help: "Where the services keep what they know: an SQLite file, made where there is none, or a PostgreSQL database. \
+               Hidden wherever settings are shown, for it may hold a password.",
+        secret: true,
+        slot: Slot::Database(|draft| &mut draft.services.database_url),
+    },
+    row(
+        "database.replicas",
+        "1",
+        Slot::Count(1, 10_000, |draft| &mut draft.services.replicas),
+        "Processes that serve with this database. An SQLite file serves one.",
+    ),
+    row(
+        "database.migrate",
+        "true",
+        Slot::Switch(|draft| &mut draft.services.migrate),
+        "Whether to bring the tables up to date at the start. When false, tables that lack a step are refused, and \
+         'zonecast migrate' takes it.",
+    ),
+    row(
+        "database.connections_max",
+        "10",
+        Slot::Count(1, 10_000, |draft| &mut draft.services.connections_max),
+        "Most connections of this process to the database.",
+    ),
+    row(
+        "database.statement_timeout_ms",
+        "3_000",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.statement_timeout),
+        "How long a statement may run, and how long it may wait for a lock.",
+    ),
+    row(
+        "database.acquire_timeout_ms",
+        "2_000",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.acquire_timeout),
+        "How long a call waits for a connection to the database, a new one counted in.",
+    ),
+];

@@ -1,0 +1,150 @@
+//! The services' end: from requests on topics to the entrance, and back.
+
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, Version, header};
+use prost::Message;
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
+};
+use tonic::{Code, Status, body::Body};
+use tower_service::Service;
+use zonecast_client::{Client, Event, SubscribeError, TopicItem, TopicSubscription};
+use zonecast_protocol::rpc::v1::{Answer, Call};
+
+use super::{
+    TOPIC_PREFIX,
+    message::{self, Unary},
+};
+use crate::{Door, Entrance};
+
+/// Most requests of one service that are read and not yet answered; then reading waits.
+const UNDER_WAY_MAX: usize = 2_048;
+
+/// The open door.
+pub struct BrokerDoor {
+    leave: watch::Sender<bool>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+impl BrokerDoor {
+    /// Listens for calls of these services (full names), in a queue group for each.
+    ///
+    /// Whoever may publish on `rpc.>` at the broker can call: that is the broker's to bound, and the gatekeeper's at the
+    /// entrance.
+    ///
+    /// # Errors
+    /// The broker refuses a subscription, or the client is closed.
+    pub async fn open(client: &Client, entrance: &Entrance, services: &[&'static str]) -> Result<Self, SubscribeError> {
+        let leave = watch::Sender::new(false);
+        let mut listeners = Vec::with_capacity(services.len());
+        for service in services {
+            let subscription = client.queue_subscribe(&format!("{TOPIC_PREFIX}{service}.*"), service).await?;
+            let listener = Listener { client: client.clone(), entrance: entrance.clone() };
+            listeners.push(tokio::spawn(listener.listen(subscription, leave.subscribe())));
+        }
+        Ok(Self { leave, listeners })
+    }
+
+    /// Listens no more, and answers what is under way, for at most `grace`.
+    pub async fn close(self, grace: Duration) {
+        self.leave.send_replace(true);
+        let answered = async {
+            for listener in self.listeners {
+                // A listener that failed has nothing left to answer.
+                let _ = listener.await;
+            }
+        };
+        if timeout(grace, answered).await.is_err() {
+            tracing::warn!("calls by the broker were not answered within the grace");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Listener {
+    client: Client,
+    entrance: Entrance,
+}
+
+impl Listener {
+    async fn listen(self, mut requests: TopicSubscription, mut leave: watch::Receiver<bool>) {
+        let mut under_way = JoinSet::new();
+        loop {
+            let item = tokio::select! {
+                item = requests.next(), if under_way.len() < UNDER_WAY_MAX => item,
+                Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
+                _ = leave.changed() => break,
+            };
+            match item {
+                Some(TopicItem::Event(event)) => drop(under_way.spawn(self.clone().serve(event))),
+                // Requests that were lost run into their callers' deadlines.
+                Some(_) => {}
+                None => break,
+            }
+        }
+        drop(requests);
+        while under_way.join_next().await.is_some() {}
+    }
+
+    async fn serve(mut self, event: Event) {
+        let answer = self.answer(&event).await.unwrap_or_else(|status| message::refusal(&status));
+        let mut reply = answer.encode_to_vec();
+        let bytes_max = self.client.limits().payload_bytes_max as usize;
+        if reply.len() > bytes_max {
+            let status = Status::resource_exhausted("the answer is longer than an event may be; call by gRPC");
+            reply = message::refusal(&status).encode_to_vec();
+        }
+        // Without a topic for replies nobody waits for one.
+        if event.reply_to().is_some()
+            && let Err(error) = self.client.reply(&event, reply).await
+        {
+            tracing::debug!(%error, "an answer could not be sent");
+        }
+    }
+
+    async fn answer(&mut self, event: &Event) -> Result<Answer, Status> {
+        let path = event.topic().and_then(super::path).ok_or_else(|| Status::unimplemented("no such method"))?;
+        if self.entrance.methods().is_streaming(&path) {
+            return Err(message::streaming());
+        }
+        let call = Call::decode(event.payload())
+            .map_err(|_| Status::invalid_argument("the payload is no zonecast.rpc.v1.Call"))?;
+        let bytes_max = self.client.limits().payload_bytes_max as usize;
+        let response = match self.entrance.call(request(&path, &call)?).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        let (parts, body) = response.into_parts();
+        let Unary { message, trailers } = message::unframed(body, bytes_max).await?;
+        let mut headers = parts.headers;
+        headers.extend(trailers);
+        let status = Status::from_header_map(&headers).ok_or_else(|| Status::internal("an answer without a status"))?;
+        if status.code() != Code::Ok {
+            return Ok(message::refusal(&status));
+        }
+        let metadata = message::metadata(&headers).collect();
+        Ok(Answer {
+            code: 0,
+            status_message: String::new(),
+            metadata,
+            message: message.or_else(|| Some(Vec::new().into())),
+        })
+    }
+}
+
+/// The call as it would have come by HTTP/2.
+fn request(path: &str, call: &Call) -> Result<Request<Body>, Status> {
+    let body = Body::new(http_body_util::Full::new(message::framed(&call.message)?));
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::POST;
+    *request.version_mut() = Version::HTTP_2;
+    *request.uri_mut() = path.parse().map_err(|_| Status::unimplemented("no such method"))?;
+    *request.headers_mut() = message::headers(&call.metadata)?;
+    request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    request.extensions_mut().insert(Door::Broker);
+    Ok(request)
+}

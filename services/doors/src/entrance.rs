@@ -1,0 +1,182 @@
+//! What lies behind both doors: calls are counted, bounded, and have a caller, before a service sees them.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{HeaderMap, Request, Response};
+use tokio::{sync::Semaphore, time::timeout};
+use tonic::{Status, body::Body, service::Routes};
+use tower_service::Service;
+
+use crate::{
+    caller::Gatekeeper,
+    counted::{Call, Counted},
+    methods::Methods,
+    metrics::{Door, RpcMetrics},
+};
+
+/// What tells of the services and not of what they keep: open to whoever reaches the door, as health checks must be.
+const OPEN_TO_ALL: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
+
+/// gRPC's header for how long the caller waits.
+const TIMEOUT_HEADER: &str = "grpc-timeout";
+
+/// Bounds of what comes in by both doors together.
+#[derive(Debug, Clone, Copy)]
+pub struct EntranceLimits {
+    /// Most calls under way; more are answered with RESOURCE_EXHAUSTED at once. Default: 1,024.
+    pub calls_max: usize,
+    /// Longest time until a call is answered, whatever the caller grants; then DEADLINE_EXCEEDED. Default: 10 s.
+    pub timeout: Duration,
+}
+
+impl Default for EntranceLimits {
+    fn default() -> Self {
+        Self { calls_max: 1_024, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// The services behind the doors, as one tower service. Clones are the same entrance.
+#[derive(Clone)]
+pub struct Entrance {
+    routes: Routes,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    methods: Methods,
+    metrics: RpcMetrics,
+    gatekeeper: Arc<dyn Gatekeeper>,
+    places: Arc<Semaphore>,
+    limits: EntranceLimits,
+}
+
+impl Entrance {
+    /// An entrance to these services, with somebody who says who calls.
+    #[must_use]
+    pub fn new(
+        routes: Routes,
+        methods: Methods,
+        gatekeeper: Arc<dyn Gatekeeper>,
+        metrics: RpcMetrics,
+        limits: EntranceLimits,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(limits.calls_max));
+        Self { routes, shared: Arc::new(Shared { methods, metrics, gatekeeper, places, limits }) }
+    }
+
+    /// Whether the doors may only be open to this machine.
+    #[must_use]
+    pub fn is_for_loopback_only(&self) -> bool {
+        self.shared.gatekeeper.is_for_loopback_only()
+    }
+
+    pub(crate) fn methods(&self) -> &Methods {
+        &self.shared.methods
+    }
+
+    /// The same limits and counts, with more services beside those that are here.
+    pub(crate) fn with_routes(&self, add: impl FnOnce(Routes) -> Routes) -> Self {
+        Self { routes: add(self.routes.clone()), shared: Arc::clone(&self.shared) }
+    }
+
+    async fn answer(mut self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path();
+        let door = request.extensions().get().copied().unwrap_or(Door::Grpc);
+        let mut call = Call::begin(&self.shared.metrics, self.shared.methods.label(path), door);
+        let is_open_to_all = OPEN_TO_ALL.iter().any(|open| path.starts_with(open));
+        let is_bounded = !is_open_to_all && !self.shared.methods.is_streaming(path);
+        let granted = granted(request.headers())
+            .map_or(self.shared.limits.timeout, |granted| granted.min(self.shared.limits.timeout));
+        let response = match self.let_in(request, &mut call, is_open_to_all) {
+            Err(status) => status.into_http(),
+            Ok(request) => match timeout(granted, self.routes.call(request)).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(never)) => match never {},
+                Err(_) => Status::deadline_exceeded("it took too long; a change may have been made").into_http(),
+            },
+        };
+        // A stream lasts; the place is for work.
+        if !is_bounded {
+            call.place = None;
+        }
+        if call.note(response.headers()) {
+            return response;
+        }
+        response.map(|body| Body::new(Counted::new(body, call)))
+    }
+
+    /// The request with its caller, if there is room for it.
+    fn let_in(&self, request: Request<Body>, call: &mut Call, is_open_to_all: bool) -> Result<Request<Body>, Status> {
+        if is_open_to_all {
+            return Ok(request);
+        }
+        let place = Arc::clone(&self.shared.places).try_acquire_owned();
+        call.place = Some(place.map_err(|_| Status::resource_exhausted("too many calls at once; try again"))?);
+        let (mut parts, body) = request.into_parts();
+        let caller = self.shared.gatekeeper.admit(&parts)?;
+        parts.extensions.insert(caller);
+        Ok(Request::from_parts(parts, body))
+    }
+}
+
+/// How long the caller waits, by gRPC's header: up to eight digits and a unit.
+pub(crate) fn granted(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(TIMEOUT_HEADER)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3_600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+impl Service<Request<Body>> for Entrance {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Routes are always ready, and what is too much is answered.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.clone().answer(request);
+        Box::pin(async { Ok(answer.await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_callers_patience_is_read_as_grpc_writes_it() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TIMEOUT_HEADER, text.parse().unwrap());
+            granted(&headers)
+        };
+        assert_eq!(of("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(of("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+        for bad in ["", "m", "1", "1x", "-1S", "123456789S", "1 S"] {
+            assert_eq!(of(bad), None, "{bad:?}");
+        }
+        assert_eq!(granted(&HeaderMap::new()), None);
+    }
+}

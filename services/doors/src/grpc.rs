@@ -1,0 +1,198 @@
+//! Door one: gRPC over TLS, for any language that has it.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    service::Routes,
+    transport::{Certificate, Identity, Server, ServerTlsConfig},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_web::GrpcWebLayer;
+
+use crate::Entrance;
+
+/// The door's key and certificate, PEM.
+#[derive(Clone)]
+pub struct GrpcTls {
+    /// The certificate chain, its own certificate first.
+    pub certificate: String,
+    /// The private key.
+    pub key: String,
+    /// The authorities of which every caller must show a certificate; none: no certificate is asked for.
+    pub client_ca: Option<String>,
+}
+
+/// Bounds of connections.
+#[derive(Debug, Clone, Copy)]
+pub struct GrpcLimits {
+    /// Most calls under way on one connection. Default: 128.
+    pub streams_max: u32,
+    /// Time in which the TLS handshake must be done. Default: 3 s.
+    pub handshake_timeout: Duration,
+    /// How often a silent connection is asked for a sign of life, and how long that may take. Default: 20 s.
+    pub keep_alive: Duration,
+}
+
+impl Default for GrpcLimits {
+    fn default() -> Self {
+        Self { streams_max: 128, handshake_timeout: Duration::from_secs(3), keep_alive: Duration::from_secs(20) }
+    }
+}
+
+/// What the door is to be like.
+pub struct GrpcConfig<'a> {
+    /// The TCP address; port 0 lets the system pick one.
+    pub listen: SocketAddr,
+    /// Key and certificate.
+    pub tls: GrpcTls,
+    /// Bounds of connections.
+    pub limits: GrpcLimits,
+    /// The services' full names, for health checks.
+    pub services: &'a [&'static str],
+    /// The encoded `FileDescriptorSet`, for reflection.
+    pub descriptors: &'static [u8],
+}
+
+/// Why the door does not open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum GrpcError {
+    /// Nobody says who calls, and the address can be reached from elsewhere.
+    #[error(
+        "the services do not know who calls, since no identities are configured, and so serve this machine only: \
+         {listen} is not on loopback; give services.listen an address such as 127.0.0.1:9443"
+    )]
+    OpenToAll {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The address cannot be had.
+    #[error("cannot listen on {listen}: {source}; is it in use by another process?")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Key and certificate do not serve.
+    #[error("the certificate and key for gRPC cannot be used: {0}")]
+    Tls(tonic::transport::Error),
+    /// The descriptors are not readable.
+    #[error("reflection cannot be offered: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl GrpcError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::OpenToAll { .. } => "open_to_all",
+            Self::Listen { .. } => "listen",
+            Self::Tls(_) => "tls",
+            Self::Reflection(_) => "reflection",
+        }
+    }
+}
+
+/// The open door.
+pub struct GrpcDoor {
+    address: SocketAddr,
+    health: HealthReporter,
+    services: Vec<&'static str>,
+    leave: Arc<Notify>,
+    /// True once the server has ended.
+    ended: watch::Receiver<bool>,
+    server: JoinHandle<()>,
+}
+
+impl GrpcDoor {
+    /// Opens the door. Health says NOT_SERVING until [`set_serving`](Self::set_serving).
+    ///
+    /// # Errors
+    /// It would be open to all, the address cannot be had, or the certificate does not serve.
+    pub async fn open(config: GrpcConfig<'_>, entrance: &Entrance) -> Result<Self, GrpcError> {
+        let listen = config.listen;
+        if entrance.is_for_loopback_only() && !listen.ip().is_loopback() {
+            return Err(GrpcError::OpenToAll { listen });
+        }
+        let identity = Identity::from_pem(&config.tls.certificate, &config.tls.key);
+        let mut tls = ServerTlsConfig::new().identity(identity).timeout(config.limits.handshake_timeout);
+        if let Some(authorities) = &config.tls.client_ca {
+            tls = tls.client_ca_root(Certificate::from_pem(authorities));
+        }
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(config.descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let (v1, v1_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let entrance = entrance
+            .with_routes(|routes: Routes| routes.add_service(health_service).add_service(v1).add_service(v1_alpha));
+        let server = Server::builder()
+            .tls_config(tls)
+            .map_err(GrpcError::Tls)?
+            // For grpc-web, which browsers speak.
+            .accept_http1(true)
+            .max_concurrent_streams(config.limits.streams_max)
+            .http2_keepalive_interval(Some(config.limits.keep_alive))
+            .http2_keepalive_timeout(Some(config.limits.keep_alive))
+            .layer(GrpcWebLayer::new());
+        let failed = |source| GrpcError::Listen { listen, source };
+        let listener = TcpListener::bind(listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let leave = Arc::new(Notify::new());
+        let left = Arc::clone(&leave);
+        let (ending, ended) = watch::channel(false);
+        let serving = tokio::spawn(async move {
+            let left = async move { left.notified().await };
+            let incoming = TcpListenerStream::new(listener);
+            if let Err(error) = server.serve_with_incoming_shutdown(entrance, incoming, left).await {
+                tracing::error!(error = %error, "the gRPC door has closed by itself");
+            }
+            ending.send_replace(true);
+        });
+        let door = Self { address, health, services: config.services.to_vec(), leave, ended, server: serving };
+        door.set_serving(false).await;
+        Ok(door)
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What health checks are told of every service.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for name in self.services.iter().chain(&[""]) {
+            self.health.set_service_status(name, status).await;
+        }
+    }
+
+    /// Whether it has closed by itself.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        *self.ended.borrow()
+    }
+
+    /// Takes no more connections, lets the calls that are under way end, for at most `grace`, and closes.
+    pub async fn close(mut self, grace: Duration) {
+        self.set_serving(false).await;
+        self.leave.notify_one();
+        if timeout(grace, self.ended.wait_for(|ended| *ended)).await.is_err() {
+            tracing::warn!("calls were cut off: they took longer than the grace lasts");
+            self.server.abort();
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The two doors of a companion service.
+//!
+//! A service is written once, as the trait that tonic generates. Whoever calls it comes in by one of two doors:
+//!
+//! - [`grpc`]: gRPC over TLS, with reflection, health and grpc-web.
+//! - [`broker`]: request and reply over the broker's topics. At the other end [`broker::Channel`] takes the place of a
+//!   connection under a client that tonic generated, which runs over it unchanged. Replicas share the load in a queue group.
+//!
+//! Behind both lies the same [`Entrance`]: it counts calls by method and code, bounds how many there are and how long they
+//! take, and has a [`Gatekeeper`] say who calls. No code here knows a method.
+//!
+//! Deliberately absent: databases, and what a caller may do. The first is `zonecast-store`'s, the second the service's,
+//! which asks the [`Caller`].
+//!
+//! Start at [`Entrance::new`].
+
+pub mod broker;
+mod caller;
+mod counted;
+mod entrance;
+pub mod grpc;
+mod methods;
+mod metrics;
+
+pub use caller::{Caller, Gatekeeper, LoopbackOnly};
+pub use entrance::{Entrance, EntranceLimits};
+pub use methods::{DescriptorError, Methods};
+pub use metrics::{Door, RpcMetrics};

@@ -1,0 +1,165 @@
+//! What a host is told, and why it does not start.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use zonecast_client::ClientConfig;
+use zonecast_doors::{
+    DescriptorError, EntranceLimits, Gatekeeper,
+    grpc::{GrpcError, GrpcLimits, GrpcTls},
+};
+use zonecast_store::{DatabaseOptions, MigrationError, StoreError, UrlError};
+
+/// Everything that a host needs to know.
+pub struct HostConfig {
+    /// The database.
+    pub database: DatabaseOptions,
+    /// Processes that serve with this database, this one counted.
+    pub replicas: u32,
+    /// Whether to bring the tables up to date at the start; otherwise tables that lack a step are refused.
+    pub migrate: bool,
+    /// Door one.
+    pub grpc: GrpcEnd,
+    /// The broker: door two, and where changes are published.
+    pub broker: BrokerEnd,
+    /// The TCP address of admin HTTP (`/live`, `/ready`, `/metrics`), or `None` for none.
+    pub admin_listen: Option<SocketAddr>,
+    /// Who says who calls.
+    pub gatekeeper: Arc<dyn Gatekeeper>,
+    /// Bounds of calls.
+    pub limits: EntranceLimits,
+    /// Longest message that is read or written, in bytes.
+    pub message_bytes_max: usize,
+    /// The encoded `FileDescriptorSet` of all services.
+    pub descriptors: &'static [u8],
+    /// Time from the signal to the end, for calls to be answered and changes to be published.
+    pub shutdown_grace: Duration,
+}
+
+/// Door one.
+pub struct GrpcEnd {
+    /// The TCP address; port 0 lets the system pick one.
+    pub listen: SocketAddr,
+    /// Key and certificate.
+    pub tls: GrpcTls,
+    /// Bounds of connections.
+    pub limits: GrpcLimits,
+}
+
+/// The services' connection to the broker.
+pub struct BrokerEnd {
+    /// How to connect. Every process needs a client id of its own.
+    pub client: ClientConfig,
+    /// The brokers' addresses, as in `client`.
+    pub addresses: Vec<String>,
+    /// Whether to serve calls by the broker.
+    pub serves_calls: bool,
+}
+
+/// Why a host does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The database does not suit.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// The database does not answer.
+    #[error("{url}: {source}")]
+    Database {
+        /// Which one, without a password.
+        url: String,
+        /// What it said.
+        source: StoreError,
+    },
+    /// The tables are not as this version wants them.
+    #[error(transparent)]
+    Migration(#[from] MigrationError),
+    /// The descriptors are not readable.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// Door one does not open.
+    #[error(transparent)]
+    Grpc(#[from] GrpcError),
+    /// Door two would be open to whoever reaches a broker elsewhere.
+    #[error(
+        "the services do not know who calls, since no identities are configured, and so take no calls by a broker on \
+         another machine: {address} is not on loopback; set services.calls_by_broker to false"
+    )]
+    BrokerOpenToAll {
+        /// The address.
+        address: String,
+    },
+    /// The admin address cannot be had.
+    #[error("admin HTTP cannot listen on {address}: {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+impl HostError {
+    /// The variant's name, for metric labels.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Url(error) => error.kind(),
+            Self::Database { source, .. } => source.kind(),
+            Self::Migration(error) => error.kind(),
+            Self::Descriptors(_) => "descriptors",
+            Self::Grpc(error) => error.kind(),
+            Self::BrokerOpenToAll { .. } => "broker_open_to_all",
+            Self::Admin { .. } => "admin",
+        }
+    }
+}
+
+impl BrokerEnd {
+    /// Refuses door two where it would be open to all.
+    pub(crate) fn check(&self, is_for_loopback_only: bool) -> Result<(), HostError> {
+        let outside = self.addresses.iter().find(|address| !is_on_loopback(address));
+        match outside {
+            Some(address) if self.serves_calls && is_for_loopback_only => {
+                Err(HostError::BrokerOpenToAll { address: address.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_on_loopback(address: &str) -> bool {
+    match address.parse::<SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => address.rsplit_once(':').is_some_and(|(host, _)| host == "localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_on_loopback() {
+        for near in ["127.0.0.1:4433", "[::1]:4433", "localhost:4433", "127.9.9.9:1"] {
+            assert!(is_on_loopback(near), "{near}");
+        }
+        for far in ["10.0.0.1:4433", "0.0.0.0:4433", "broker:4433", "localhost.example.org:4433", "localhost"] {
+            assert!(!is_on_loopback(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn calls_by_a_broker_elsewhere_want_identities() {
+        let end = |address: &str, serves_calls| BrokerEnd {
+            client: ClientConfig::new("services"),
+            addresses: vec![address.to_owned()],
+            serves_calls,
+        };
+        end("127.0.0.1:4433", true).check(true).unwrap();
+        end("broker:4433", false).check(true).unwrap();
+        end("broker:4433", true).check(false).unwrap();
+        let refused = end("broker:4433", true).check(true).unwrap_err();
+        assert!(refused.to_string().contains("services.calls_by_broker"), "{refused}");
+    }
+}

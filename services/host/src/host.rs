@@ -1,0 +1,185 @@
+//! From the settings to the services, and to their end.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Release},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tonic::service::Routes;
+use zonecast_doors::{
+    Entrance, Methods, RpcMetrics,
+    grpc::{GrpcConfig, GrpcDoor},
+};
+use zonecast_store::{
+    Database, DatabaseOptions, Migrations,
+    outbox::{Relay, RelayOptions},
+};
+
+use crate::{
+    Definition, Ground, HostConfig, HostError,
+    admin::{self, Admin},
+    broker_end::{Line, Supervisor},
+    metrics::{self, Outboxes},
+};
+
+/// How far the host is; each phase follows the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// At work.
+    Serving,
+    /// The doors close: nothing new.
+    Leaving,
+    /// Nothing changes any more: what waits is published.
+    Publishing,
+    /// The line to the broker may go.
+    Ended,
+}
+
+/// Services at work.
+pub struct Host {
+    database: Database,
+    grpc: GrpcDoor,
+    admin: Option<(SocketAddr, JoinHandle<()>)>,
+    is_ready: Arc<AtomicBool>,
+    phase: watch::Sender<Phase>,
+    /// Whether no calls by the broker are under way any more.
+    broker_door_is_shut: watch::Receiver<bool>,
+    relays: Vec<JoinHandle<()>>,
+    broker: JoinHandle<()>,
+    grace: Duration,
+}
+
+/// Brings the tables of these services up to date, without serving.
+///
+/// # Errors
+/// The database does not answer, or a step fails.
+pub async fn migrate(options: &DatabaseOptions, services: &[Definition]) -> Result<(), HostError> {
+    let database = open(options).await?;
+    for migrations in tables(services) {
+        migrations.apply(&database).await?;
+    }
+    database.close().await;
+    Ok(())
+}
+
+async fn open(options: &DatabaseOptions) -> Result<Database, HostError> {
+    let failed = |source| HostError::Database { url: options.url.to_string(), source };
+    Database::open(options).await.map_err(failed)
+}
+
+/// The tables that every service needs, and those of each.
+fn tables(services: &[Definition]) -> impl Iterator<Item = Migrations> {
+    [zonecast_store::MIGRATIONS].into_iter().chain(services.iter().map(|service| service.migrations))
+}
+
+impl Host {
+    /// Starts these services.
+    ///
+    /// # Errors
+    /// Whatever would keep it from serving; the broker's absence does not.
+    pub async fn start(config: HostConfig, services: &[Definition]) -> Result<Self, HostError> {
+        config.database.url.check_replicas(config.replicas)?;
+        config.broker.check(config.gatekeeper.is_for_loopback_only())?;
+        let database = open(&config.database).await?;
+        for migrations in tables(services) {
+            if config.migrate {
+                migrations.apply(&database).await?;
+            } else {
+                migrations.check(&database).await?;
+            }
+        }
+        let (connected, client) = watch::channel(None);
+        let phase = watch::Sender::new(Phase::Serving);
+        let mut routes = Routes::default();
+        let (mut relays, mut stats) = (Vec::new(), Vec::new());
+        for (service, lane) in services.iter().zip(1_u8..) {
+            let line = Line::new(client.clone(), lane);
+            let relay = Relay::new(database.clone(), service.name, line, RelayOptions::default());
+            let (database, changed) = (database.clone(), relay.wake());
+            let ground = Ground { database, changed, message_bytes_max: config.message_bytes_max };
+            routes = (service.mount)(&ground, routes);
+            stats.push((service.name, relay.stats()));
+            let mut phase = phase.subscribe();
+            relays.push(tokio::spawn(relay.run(async move {
+                let _ = phase.wait_for(|phase| *phase >= Phase::Publishing).await;
+            })));
+        }
+        let names: Vec<&'static str> = services.iter().flat_map(|service| service.services).copied().collect();
+        let methods = Methods::of(config.descriptors, &names)?;
+        let rpcs = RpcMetrics::default();
+        let entrance = Entrance::new(routes.prepare(), methods, config.gatekeeper, rpcs.clone(), config.limits);
+
+        let is_connected = Arc::new(AtomicBool::new(false));
+        let outboxes = Outboxes { relays: stats, broker_is_connected: Arc::clone(&is_connected) };
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let grpc = GrpcConfig {
+            listen: config.grpc.listen,
+            tls: config.grpc.tls,
+            limits: config.grpc.limits,
+            services: &names,
+            descriptors: config.descriptors,
+        };
+        let grpc = GrpcDoor::open(grpc, &entrance).await?;
+        let admin = match config.admin_listen {
+            None => None,
+            Some(address) => {
+                let registry = metrics::registry(&rpcs, outboxes);
+                let admin = Admin { database: database.clone(), registry, is_ready: Arc::clone(&is_ready) };
+                Some(admin::start(address, admin).await?)
+            }
+        };
+        let grace = config.shutdown_grace;
+        let entrance = config.broker.serves_calls.then_some(entrance);
+        let client = config.broker.client;
+        let (is_shut, broker_door_is_shut) = watch::channel(true);
+        let supervisor = Supervisor { client, entrance, services: names, connected, is_connected, is_shut, grace };
+        let broker = tokio::spawn(supervisor.run(phase.subscribe()));
+        grpc.set_serving(true).await;
+        is_ready.store(true, Release);
+        Ok(Self { database, grpc, admin, is_ready, phase, broker_door_is_shut, relays, broker, grace })
+    }
+
+    /// The TCP address of the gRPC door.
+    #[must_use]
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc.address()
+    }
+
+    /// The TCP address of admin HTTP.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|(address, _)| *address)
+    }
+
+    /// Takes leave: no new calls, those that are under way are answered, changes that wait are published, all within the
+    /// grace; what could not be published waits in the outbox for the next start.
+    pub async fn shutdown(mut self) {
+        self.is_ready.store(false, Release);
+        self.phase.send_replace(Phase::Leaving);
+        let broker_door = timeout(self.grace, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
+        let _ = tokio::join!(self.grpc.close(self.grace), broker_door);
+        self.phase.send_replace(Phase::Publishing);
+        for relay in self.relays {
+            ended("publishing changes", relay, self.grace).await;
+        }
+        self.phase.send_replace(Phase::Ended);
+        ended("the connection to the broker", self.broker, self.grace).await;
+        self.database.close().await;
+        if let Some((_, server)) = self.admin {
+            server.abort();
+        }
+        tracing::info!("services have stopped");
+    }
+}
+
+/// Waits for a task, at most so long.
+async fn ended(what: &str, task: JoinHandle<()>, grace: Duration) {
+    if timeout(grace, task).await.is_err() {
+        tracing::warn!(what, "did not end within the grace");
+    }
+}

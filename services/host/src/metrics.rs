@@ -1,0 +1,124 @@
+//! What Prometheus reads.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::{Registry, Unit},
+};
+use zonecast_doors::RpcMetrics;
+use zonecast_store::outbox::{RelayCounts, RelayStats};
+
+/// The text format of `OpenMetrics`.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The relays of all stores, and whether the broker is there.
+#[derive(Debug, Clone)]
+pub(crate) struct Outboxes {
+    pub(crate) relays: Vec<(&'static str, Arc<RelayStats>)>,
+    pub(crate) broker_is_connected: Arc<AtomicBool>,
+}
+
+/// Everything that a host counts.
+pub(crate) fn registry(rpcs: &RpcMetrics, outboxes: Outboxes) -> Registry {
+    let mut registry = Registry::with_prefix("zonecast");
+    rpcs.register(&mut registry);
+    registry.register_collector(Box::new(outboxes));
+    registry
+}
+
+/// As text.
+pub(crate) fn render(registry: &Registry) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = text::encode(&mut out, registry);
+    out
+}
+
+/// A number of one store.
+struct Value(Number);
+
+enum Number {
+    Count(u64),
+    Level(f64),
+}
+
+impl EncodeMetric for Value {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.0 {
+            Number::Count(count) => encoder.encode_counter::<NoLabelSet, _, u64>(&count, None),
+            Number::Level(level) => encoder.encode_gauge(&level),
+        }
+    }
+
+    fn metric_type(&self) -> MetricType {
+        match self.0 {
+            Number::Count(_) => MetricType::Counter,
+            Number::Level(_) => MetricType::Gauge,
+        }
+    }
+}
+
+/// Name, help, unit, and the number.
+type Row = (&'static str, &'static str, Option<Unit>, fn(&RelayCounts) -> Number);
+
+const ROWS: [Row; 5] = [
+    ("outbox_published", "Changes published and processed", None, |counts| Number::Count(counts.published)),
+    ("outbox_given_up", "Changes published several times that somebody who listens did not process", None, |counts| {
+        Number::Count(counts.given_up)
+    }),
+    ("outbox_setbacks", "Times that publishing changes had to be tried again", None, |counts| {
+        Number::Count(counts.setbacks)
+    }),
+    ("outbox_oldest", "Age of the oldest change that waits to be published", Some(Unit::Seconds), |counts| {
+        Number::Level(counts.oldest_seconds)
+    }),
+    ("outbox_lease", "Whether this process publishes the store's changes", None, |counts| {
+        Number::Level(f64::from(u8::from(counts.holds_lease)))
+    }),
+];
+
+impl Collector for Outboxes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let connected = f64::from(u8::from(self.broker_is_connected.load(Relaxed)));
+        let help = "Whether the services are connected to the broker";
+        let connected = Value(Number::Level(connected));
+        connected.encode(encoder.encode_descriptor("services_broker_connected", help, None, MetricType::Gauge)?)?;
+        for (name, help, unit, number) in &ROWS {
+            let values: Vec<_> =
+                self.relays.iter().map(|(store, stats)| (*store, Value(number(&stats.counts())))).collect();
+            let Some((_, first)) = values.first() else { continue };
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), first.metric_type())?;
+            for (store, value) in &values {
+                value.encode(family.encode_family(&[("store", *store)])?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_store_has_its_numbers() {
+        let relays = vec![("users", Arc::default()), ("auth", Arc::default())];
+        let outboxes = Outboxes { relays, broker_is_connected: Arc::new(AtomicBool::new(true)) };
+        let text = render(&registry(&RpcMetrics::default(), outboxes));
+        for line in [
+            "zonecast_outbox_published_total{store=\"users\"} 0",
+            "zonecast_outbox_published_total{store=\"auth\"} 0",
+            "zonecast_outbox_oldest_seconds{store=\"auth\"} 0.0",
+            "zonecast_services_broker_connected 1.0",
+            "zonecast_rpcs_under_way 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in {text}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The relay: at least once, in order, by one process at a time.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use zonecast_store::{
+    Database,
+    outbox::{Relay, RelayOptions, Setback},
+};
+use zonecast_testing::{TestDatabase, on_both_databases};
+
+use crate::outbox::{Heard, STORE, change, record};
+
+/// Longer than anything takes; only a failing test waits so long.
+const GUARD: Duration = Duration::from_secs(60);
+
+fn quick() -> RelayOptions {
+    let (poll_interval, backoff_base) = (Duration::from_millis(5), Duration::from_millis(1));
+    RelayOptions { poll_interval, backoff_base, backoff_max: backoff_base, ..RelayOptions::default() }
+}
+
+/// A relay at work, until the sender is used or dropped.
+pub(crate) fn relay(
+    database: &Database,
+    heard: Heard,
+) -> (impl Future<Output = ()> + Send + 'static, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel();
+    let relay = Relay::new(database.clone(), STORE, heard, quick());
+    let run = relay.run(async {
+        let _ = stopped.await;
+    });
+    (async { tokio::time::timeout(GUARD, run).await.unwrap() }, stop)
+}
+
+fn unpublished() -> Setback {
+    Setback::Unpublished("the broker is away".to_owned())
+}
+
+fn unconfirmed() -> Setback {
+    Setback::Unconfirmed("somebody did not".to_owned())
+}
+
+async fn what_was_not_confirmed_is_published_again_under_the_same_id(test: TestDatabase) {
+    let heard = Heard::answering([(1, unpublished()), (0, unconfirmed())]);
+    record(&test.database, &[change(1), change(2), change(3)], true).await.unwrap();
+    let (relay, _stop) = relay(&test.database, heard.clone());
+    let running = tokio::spawn(relay);
+    assert_eq!(heard.sequences(7).await, [1, 2, 3, 2, 3, 2, 3]);
+    let all = heard.all(7).await;
+    let id = |at: usize| all[at].change.event_id.clone();
+    assert!(id(1) == id(3) && id(3) == id(5) && id(2) == id(6) && id(0) != id(1));
+    running.abort();
+}
+
+async fn a_relay_that_dies_before_it_has_noted_it_leaves_it_to_be_published_again(test: TestDatabase) {
+    record(&test.database, &[change(1)], true).await.unwrap();
+    let first = Heard::mute();
+    let (dying, _stop) = relay(&test.database, first.clone());
+    let dying = tokio::spawn(dying);
+    let before = first.all(1).await;
+    dying.abort();
+    let _ = dying.await;
+    // Its lease stands; the next one waits until it has run out, and not for ever.
+    expire_lease(&test.database).await;
+    let second = Heard::default();
+    let (next, _stop) = relay(&test.database, second.clone());
+    let running = tokio::spawn(next);
+    assert_eq!(second.all(1).await, before);
+    running.abort();
+}
+
+async fn of_two_processes_one_publishes_and_the_other_takes_over(test: TestDatabase) {
+    let (one, other) = (Heard::default(), Heard::default());
+    let (first, stop_first) = relay(&test.database, one.clone());
+    let first = tokio::spawn(first);
+    record(&test.database, &[change(1)], true).await.unwrap();
+    one.all(1).await;
+    let (second, _stop) = relay(&test.database, other.clone());
+    let second = tokio::spawn(second);
+    for number in 2..=10 {
+        record(&test.database, &[change(number)], true).await.unwrap();
+    }
+    assert_eq!(one.sequences(10).await, (1..=10).collect::<Vec<_>>());
+    assert_eq!(other.count(), 0);
+    // Leaving in order, it leaves the lease too.
+    drop(stop_first);
+    first.await.unwrap();
+    record(&test.database, &[change(11)], true).await.unwrap();
+    assert_eq!(other.sequences(1).await, [11]);
+    second.abort();
+}
+
+async fn what_waits_at_the_end_is_published_before_it(test: TestDatabase) {
+    let changes: Vec<_> = (1..=200).map(change).collect();
+    record(&test.database, &changes, true).await.unwrap();
+    let heard = Heard::default();
+    let (relay, stop) = relay(&test.database, heard.clone());
+    drop(stop);
+    relay.await;
+    assert_eq!(heard.count(), 200);
+}
+
+async fn a_receiver_that_never_processes_does_not_hold_up_the_rest(test: TestDatabase) {
+    let attempts = RelayOptions::default().attempts_max;
+    let heard = Heard::answering((0..attempts).map(|_| (0, unconfirmed())));
+    record(&test.database, &[change(1), change(2)], true).await.unwrap();
+    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), quick());
+    let stats = relay.stats();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(relay.run(async {
+        let _ = stopped.await;
+    }));
+    let sequences = heard.sequences(2 * attempts as usize + 1).await;
+    assert_eq!(sequences.last(), Some(&2));
+    assert_eq!(sequences.iter().filter(|sequence| **sequence == 1).count(), attempts as usize);
+    drop(stop);
+    running.await.unwrap();
+    let counts = stats.counts();
+    assert_eq!((counts.published, counts.given_up, counts.holds_lease), (1, 1, false));
+}
+
+async fn expire_lease(database: &Database) {
+    match database {
+        Database::Sqlite(pool) => {
+            sqlx::query("update outbox_relays set until = 0").execute(pool).await.map(|_| ()).unwrap();
+        }
+        Database::Postgres(pool) => {
+            sqlx::query("update outbox_relays set until = 'epoch'").execute(pool).await.map(|_| ()).unwrap();
+        }
+    }
+}
+
+on_both_databases! {
+    []
+    what_was_not_confirmed_is_published_again_under_the_same_id
+    a_relay_that_dies_before_it_has_noted_it_leaves_it_to_be_published_again
+    of_two_processes_one_publishes_and_the_other_takes_over
+    what_waits_at_the_end_is_published_before_it
+    a_receiver_that_never_processes_does_not_hold_up_the_rest
+}

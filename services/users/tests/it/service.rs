@@ -1,0 +1,123 @@
+//! The service as its callers see it.
+
+use tonic::{Code, Request, Response};
+use zonecast_doors::Caller;
+use zonecast_protocol::users::v1::{
+    CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, UpdateUserRequest, get_user_request::By,
+};
+use zonecast_testing::{TestDatabase, on_both_databases};
+use zonecast_users::MIGRATIONS;
+
+use crate::ground::{by, by_local, create, service};
+
+async fn a_user_lives(test: TestDatabase) {
+    let users = service(&test.database);
+    let made = create(&users, "Ｚｏｅ").await.unwrap();
+    assert_eq!((made.name.as_str(), made.id.len()), ("Zoe", 36));
+    assert_eq!(made.created_at, made.updated_at);
+    for way in [By::Id(made.id.to_uppercase()), By::Name("zOE".to_owned())] {
+        let got = users.get_user(by_local(GetUserRequest { by: Some(way) })).await.unwrap();
+        assert_eq!(got.into_inner().user.as_ref(), Some(&made));
+    }
+    let change = |etag: &str| UpdateUserRequest { id: made.id.clone(), etag: etag.into(), name: Some("Zoey".into()) };
+    let updated = users.update_user(by_local(change(&made.etag))).await.unwrap().into_inner().user.unwrap();
+    assert_eq!((updated.name.as_str(), &updated.created_at), ("Zoey", &made.created_at));
+    assert_ne!(updated.etag, made.etag);
+    let stale = users.update_user(by_local(change(&made.etag))).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted, "{stale}");
+    let request = DeleteUserRequest { id: made.id.clone(), etag: made.etag.clone() };
+    assert_eq!(users.delete_user(by_local(request)).await.unwrap_err().code(), Code::Aborted);
+    let request = DeleteUserRequest { id: made.id.clone(), etag: updated.etag };
+    users.delete_user(by_local(request.clone())).await.unwrap();
+    assert_eq!(users.delete_user(by_local(request)).await.unwrap_err().code(), Code::NotFound);
+    let request = GetUserRequest { by: Some(By::Id(made.id)) };
+    assert_eq!(users.get_user(by_local(request)).await.unwrap_err().code(), Code::NotFound);
+}
+
+async fn what_cannot_be_is_refused_with_what_to_do(test: TestDatabase) {
+    let users = service(&test.database);
+    let made = create(&users, "paypal").await.unwrap();
+    for (name, code, word) in [
+        ("a\u{202e}b", Code::InvalidArgument, "U+202E"),
+        ("admin", Code::InvalidArgument, "reserved"),
+        ("PayPal", Code::AlreadyExists, "the name is taken"),
+        ("paypa1", Code::AlreadyExists, "looks like"),
+    ] {
+        let refused = create(&users, name).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{name:?}: {refused}");
+        assert!(refused.message().contains(word), "{name:?}: {refused}");
+    }
+    for by in [None, Some(By::Id("7".into())), Some(By::Id(String::new()))] {
+        let refused = users.get_user(by_local(GetUserRequest { by })).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+    for name in [String::new(), "notthere".into(), "x".repeat(100_000), "a\0b".into()] {
+        let missing = users.get_user(by_local(GetUserRequest { by: Some(By::Name(name)) })).await.unwrap_err();
+        assert_eq!(missing.code(), Code::NotFound);
+    }
+    for (etag, code) in [("", Code::InvalidArgument), ("nonsense", Code::Aborted)] {
+        let request = UpdateUserRequest { id: made.id.clone(), etag: etag.into(), name: None };
+        assert_eq!(users.update_user(by_local(request)).await.unwrap_err().code(), code);
+    }
+}
+
+async fn pages_are_read_to_the_end(test: TestDatabase) {
+    let users = service(&test.database);
+    let mut made = Vec::new();
+    for number in 0..7 {
+        made.push(create(&users, &format!("user{}", "x".repeat(number))).await.unwrap());
+    }
+    let mut request = ListUsersRequest { page_size: 3, page_token: String::new() };
+    let mut sizes = Vec::new();
+    let mut listed = Vec::new();
+    loop {
+        let page = users.list_users(by_local(request.clone())).await.unwrap().into_inner();
+        sizes.push(page.users.len());
+        listed.extend(page.users);
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!((sizes, listed), (vec![3, 3, 1], made));
+    for (page_size, page_token) in [(-1, ""), (0, "nonsense")] {
+        let request = ListUsersRequest { page_size, page_token: page_token.into() };
+        assert_eq!(users.list_users(by_local(request)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
+}
+
+async fn nothing_is_done_for_who_may_not(test: TestDatabase) {
+    let users = service(&test.database);
+    let made = create(&users, "somebody7").await.unwrap();
+    let unknown = users.create_user(Request::new(CreateUserRequest { name: "intruder".into() })).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unauthenticated);
+    let reader = || Caller::new("reader", ["users.read".to_owned()]);
+    let get = || GetUserRequest { by: Some(By::Id(made.id.clone())) };
+    users.get_user(by(reader(), get())).await.unwrap();
+    let refused = [
+        users.create_user(by(reader(), CreateUserRequest { name: "intruder".into() })).await.map(|_| ()),
+        users
+            .delete_user(by(reader(), DeleteUserRequest { id: made.id.clone(), etag: String::new() }))
+            .await
+            .map(|_| ()),
+        users.list_users(by(Caller::new("x", []), ListUsersRequest::default())).await.map(|_| ()),
+        users.get_user(by(Caller::new("x", []), get())).await.map(|_| ()),
+    ];
+    for outcome in refused {
+        assert_eq!(outcome.unwrap_err().code(), Code::PermissionDenied);
+    }
+    // What is one's own needs no right.
+    let own = || Caller::new(made.id.clone(), []);
+    users.get_user(by(own(), get())).await.unwrap();
+    let request = UpdateUserRequest { id: made.id.clone(), etag: made.etag.clone(), name: Some("renamed".into()) };
+    users.update_user(by(own(), request)).await.map(Response::into_inner).unwrap();
+    users.delete_user(by(own(), DeleteUserRequest { id: made.id.clone(), etag: String::new() })).await.unwrap();
+}
+
+on_both_databases! {
+    [MIGRATIONS]
+    a_user_lives
+    what_cannot_be_is_refused_with_what_to_do
+    pages_are_read_to_the_end
+    nothing_is_done_for_who_may_not
+}
