@@ -1,6 +1,8 @@
 //! A session as its worker holds it: what waits for it, and how its tasks are woken.
 
+mod coalescing;
 mod gauge;
+mod patience;
 mod succession;
 
 use std::{
@@ -11,10 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use thiserror::Error;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::Notify, time::Instant};
 use zonecast_core::{
     ControlLog, NeverSaid, NeverSent, OutboundEvent, Outbox, OutboxLimits, Outcome, Pushed, SessionId, SessionRules,
     Ticket, TokenBucket,
@@ -24,6 +23,7 @@ use zonecast_protocol::{
     wire::{DeliveryAck, ErrorCode, server_frame},
 };
 
+use self::coalescing::is_much;
 pub(crate) use self::{
     gauge::Gauge,
     succession::{Heritage, Resume, TakeOver},
@@ -159,14 +159,15 @@ impl Session {
     /// Queues a delivery.
     pub(crate) fn deliver(&self, event: &OutboundEvent<'_>) -> Pushed {
         let mut outbox = self.outbox.borrow_mut();
-        let was_empty = outbox.is_empty();
+        let (was_empty, was_much) = (outbox.is_empty(), is_much(&outbox));
         let pushed = outbox.push(event);
+        let is_now_much = is_much(&outbox) && !was_much;
         drop(outbox);
         self.set_gauge();
         if pushed == Pushed::Overflow {
             self.end(ErrorCode::SlowConsumer, "the session's queue is full; read faster or subscribe to less");
         }
-        if was_empty {
+        if was_empty || is_now_much {
             self.outbox_filled.notify_one();
         }
         pushed
@@ -183,6 +184,7 @@ impl Session {
         } else if self.over_since.get().is_none() {
             self.over_since.set(Some(Instant::now()));
             self.over_set.notify_one();
+            self.outbox_filled.notify_one();
         }
     }
 
@@ -190,26 +192,6 @@ impl Session {
     pub(crate) fn set_scarcity(&self, scarcity: u32) {
         if self.scarcity.replace(scarcity) != scarcity {
             self.set_gauge();
-        }
-    }
-
-    /// For how long the outbox has been over its soft mark without a break.
-    pub(crate) fn over_for(&self) -> Duration {
-        self.over_since.get().map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    /// Waits until the outbox has been over its soft mark for so long without a break.
-    pub(crate) async fn over_too_long(&self, patience: Duration) {
-        loop {
-            match self.over_since.get() {
-                None => self.over_set.notified().await,
-                Some(since) => {
-                    sleep_until(since + patience).await;
-                    if self.over_since.get() == Some(since) {
-                        return;
-                    }
-                }
-            }
         }
     }
 

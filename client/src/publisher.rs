@@ -185,6 +185,8 @@ impl Handle {
 
     /// The permits are the queue's from here on: it gives them back when the frame need not be kept any longer.
     async fn wait_for_room(&self, publish: &Publish<'_>, ack: AckLevel) -> Result<(&Arc<Lane>, u32), PublishError> {
+        // Or who publishes in a loop, and never has to wait, would keep its thread from everything else.
+        tokio::task::coop::consume_budget().await;
         let (lane, room, taken) = self.take_room(publish, ack)?;
         if taken {
             return Ok((lane, room));

@@ -26,6 +26,9 @@ use crate::{
 /// So many numbers that were written and not acknowledged are kept for each delivery that may be held.
 const NUMBERS_KEPT_PER_DELIVERY: usize = 2;
 
+/// Larger events are not copied for each session while they are routed, but shared until they are written.
+const PLAIN_BYTES_MAX: usize = 4 << 10;
+
 /// What became of a pushed event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -220,7 +223,7 @@ impl Outbox {
             return Pushed::Overflow;
         }
         let Arrival { at_us, resent, .. } = head.arrival();
-        if head.is_plain() {
+        if head.is_plain() && event.bytes().len() <= PLAIN_BYTES_MAX {
             self.append_plain(event.bytes(), resent, at_us, 0);
         } else {
             self.append(event.held(), resent, 0);
@@ -252,7 +255,9 @@ impl Outbox {
         match self.entries.back_mut() {
             Some(Entry::Run(run)) if run.takes(seq, crashes, event.len()) => run.append(event, resent, at_us),
             _ => {
-                let mut run = Run::new(seq, crashes, event.len(), self.run_bytes);
+                // Between others that are no part of a run, runs are short.
+                let room_bytes = if matches!(self.entries.back(), Some(Entry::Slot(_))) { 0 } else { self.run_bytes };
+                let mut run = Run::new(seq, crashes, event.len(), room_bytes);
                 run.append(event, resent, at_us);
                 self.entries.push_back(Entry::Run(run));
             }

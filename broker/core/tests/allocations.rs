@@ -122,7 +122,7 @@ fn allocations_of_publishing(events: u64, sessions: usize) -> allocation_counter
 }
 
 #[test]
-fn a_delivery_allocates_nothing_however_many_there_are() {
+fn a_batch_of_deliveries_costs_the_same_few_allocations_however_many_they_are() {
     for sessions in [1, 50] {
         let of_one_batch = allocations_of_publishing(100, sessions as usize);
         assert_eq!(of_one_batch.count_total, 4 * sessions, "a run, when it came, its place and its writing");
@@ -135,6 +135,54 @@ fn a_delivery_allocates_nothing_however_many_there_are() {
             "{bytes} for {of_deliveries}: room for little more than was needed last"
         );
     }
+}
+
+#[test]
+fn a_delivery_alone_costs_few_allocations() {
+    // Of them one or two for the chunk that it is copied to, where a writer has none left over.
+    let allocations = allocations_of_publishing(1, 1).count_total;
+    assert!(allocations <= 7, "{allocations}");
+}
+
+/// After a long run, deliveries that others stand between get no more room than they need; and large events are shared,
+/// not copied for each session.
+#[test]
+fn what_waits_takes_as_much_memory_as_it_is_counted_for() {
+    let event = |class: DeliveryClass, payload_bytes: usize| {
+        let event = wire::Event {
+            target: Some(wire::event::Target::Topic("t".to_owned())),
+            lane_seq: 1,
+            class: class.into(),
+            payload: vec![0; payload_bytes].into(),
+            ..Default::default()
+        };
+        let bytes = event.encode_to_vec();
+        (EventHead::new(&EventView::decode(&bytes).unwrap(), Arrival::default()), bytes)
+    };
+    let mut outbox = Outbox::new(OutboxLimits::default(), true);
+    let (plain, transient) = (event(DeliveryClass::Reliable, 50), event(DeliveryClass::Transient, 50));
+    for _ in 0..300 {
+        assert_eq!(outbox.push(&OutboundEvent::new(&plain.0, &plain.1)), Pushed::Queued);
+    }
+    let _ = outbox.drain(&mut Chunks::default(), usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
+    let used = measure(|| {
+        for _ in 0..1_000 {
+            for (head, bytes) in [&plain, &transient] {
+                assert_eq!(outbox.push(&OutboundEvent::new(head, bytes)), Pushed::Queued);
+            }
+        }
+    });
+    assert!(used.bytes_current < 1 << 20, "{} bytes for {}", used.bytes_current, outbox.bytes());
+
+    let mut outboxes: Vec<Outbox> = (0..100).map(|_| Outbox::new(OutboxLimits::default(), true)).collect();
+    let large = event(DeliveryClass::Reliable, 1 << 20);
+    let used = measure(|| {
+        let event = OutboundEvent::new(&large.0, &large.1);
+        for outbox in &mut outboxes {
+            assert_eq!(outbox.push(&event), Pushed::Queued);
+        }
+    });
+    assert!(used.bytes_max < 2 << 20, "{} bytes", used.bytes_max);
 }
 
 /// Behind a delivery that waits for long, events of all sizes come and give way, one at a time and many at once.

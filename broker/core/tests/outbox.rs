@@ -217,6 +217,21 @@ fn who_reads_transient_events_and_never_says_so_is_too_slow() {
     assert_eq!(outbox.push(&event(21, DeliveryClass::Transient, 0, 1).outbound()), Pushed::Overflow);
 }
 
+/// And who does say so is not, however many they were, transient ones and gaps among them.
+#[test]
+fn numbers_that_were_acknowledged_are_not_kept() {
+    let limits = OutboxLimits { deliveries_max: 10, ..OutboxLimits::default() };
+    let mut outbox = Outbox::new(limits, true);
+    for round in 0..50 {
+        for number in 1..=12 {
+            let pushed = outbox.push(&event(number, DeliveryClass::Transient, 0, 1).outbound());
+            assert_eq!(pushed, Pushed::Queued, "round {round}");
+        }
+        let _ = outbox.drain(&mut Chunks::default(), usize::MAX, &mut Datagrams::default(), 0, |_, _| {});
+        assert_eq!(outbox.acknowledge(12 * (round + 1), &[], |_, _| {}), Ok(()));
+    }
+}
+
 #[test]
 fn transient_events_do_not_give_way_in_vain_and_do_not_hold_publishers_back() {
     let limits = OutboxLimits { deliveries_max: 100, bytes_max: 1_000, deliveries_soft: 3, bytes_soft: 900 };

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use quinn::{Connection, SendStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zonecast_core::{Chunks, Datagrams};
 
 use super::{
@@ -39,8 +39,9 @@ pub(super) async fn write(
         if !filled {
             break;
         }
-        if !coalesce.is_zero() && session.outbox().bytes() < WRITE_BYTES {
-            sleep(coalesce).await;
+        if !coalesce.is_zero() && !session.outbox().is_empty() {
+            let latest = Instant::now() + coalesce;
+            let _ = timeout_at(explain_at.map_or(latest, |at| at.min(latest)), session.enough_waits()).await;
         }
         take_some(&worker, &session, &connection, &mut chunks);
         let unexplained = session.outbox().has_unexplained_datagrams();

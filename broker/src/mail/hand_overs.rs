@@ -2,6 +2,10 @@
 
 use zonecast_core::{EventHead, OutboundEvent, SessionId};
 
+/// Most room that is got before it is needed.
+const EVENTS_ROOM_MAX: usize = 1 << 10;
+const BYTES_ROOM_MAX: usize = 64 << 10;
+
 /// Events for sessions of one worker, in order. They lie flat, so that a batch is a few allocations however many it holds.
 #[derive(Debug, Default)]
 pub(crate) struct HandOvers {
@@ -32,12 +36,12 @@ impl HandOvers {
         self.events.push(HandedOver { head: event.head().clone(), bytes_end, sessions_end });
     }
 
-    /// Takes out what is there. The next batch has room for as much.
+    /// Takes out what is there. The next batch has room for as much, within bounds: a lane may be idle after it.
     pub(crate) fn take(&mut self) -> Self {
         let next = Self {
-            events: Vec::with_capacity(self.events.len()),
-            bytes: Vec::with_capacity(self.bytes.len()),
-            sessions: Vec::with_capacity(self.sessions.len()),
+            events: Vec::with_capacity(self.events.len().min(EVENTS_ROOM_MAX)),
+            bytes: Vec::with_capacity(self.bytes.len().min(BYTES_ROOM_MAX)),
+            sessions: Vec::with_capacity(self.sessions.len().min(EVENTS_ROOM_MAX)),
         };
         std::mem::replace(self, next)
     }

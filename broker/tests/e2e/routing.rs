@@ -203,6 +203,23 @@ async fn deliveries_wait_for_others_where_the_receiver_asks(workers: usize) {
     assert!(waited >= Duration::from_millis(100), "{waited:?}, {published:?}");
     assert!(waited < Duration::from_secs(50), "100 ms is the most");
     assert!(matches!(patient.next_delivery().await, server_frame::Frame::Deliver(_)));
+    // Enough for a write of its own does not wait. A busy machine may be as slow, but not each time.
+    let mut quickest = Duration::MAX;
+    for _ in 0..100 {
+        let begun = Instant::now();
+        for _ in 0..2 {
+            let event = wire::Event { payload: vec![7; 40 << 10].into(), ..publisher.event_on("t") };
+            assert_eq!(publisher.publish(event).await, Ok(2));
+        }
+        for _ in 0..2 {
+            assert!(matches!(patient.next_delivery().await, server_frame::Frame::Deliver(_)));
+        }
+        quickest = quickest.min(begun.elapsed());
+        if quickest < Duration::from_millis(90) {
+            return;
+        }
+    }
+    panic!("{quickest:?} at the least");
 }
 
 async fn state_keeps_the_latest_of_each_key(workers: usize) {

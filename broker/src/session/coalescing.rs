@@ -1,0 +1,22 @@
+//! When deliveries that may wait for others have waited enough.
+
+use zonecast_core::Outbox;
+
+use super::Session;
+
+/// So many bytes are worth a write of their own.
+const MUCH_BYTES: usize = 64 << 10;
+
+/// Whether enough waits that waiting for more would bring nothing.
+pub(super) fn is_much(outbox: &Outbox) -> bool {
+    outbox.bytes() >= MUCH_BYTES
+}
+
+impl Session {
+    /// Waits until enough waits, publishers are held back by it, or nothing more will come.
+    pub(crate) async fn enough_waits(&self) {
+        while !is_much(&self.outbox.borrow()) && self.over_since.get().is_none() && !self.closing.get() {
+            self.outbox_filled.notified().await;
+        }
+    }
+}
