@@ -2,14 +2,19 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    task::AbortHandle,
+    time::sleep_until,
+};
 use tonic::{Code, Status};
 
 use crate::metrics::{Door, RpcMetrics};
@@ -46,15 +51,79 @@ impl Drop for Call {
     }
 }
 
+/// A call whose answer is on its way; whoever sees its end first takes it.
+type OnItsWay = Arc<Mutex<Option<Call>>>;
+
+fn taken(call: &OnItsWay) -> Option<Call> {
+    call.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// The body of an answer.
 pub(crate) struct Counted {
     body: tonic::body::Body,
-    call: Option<Call>,
+    call: OnItsWay,
+    deadline: Option<Deadline>,
+}
+
+/// The end of a call whose answer is not read in time. A task of its own sees to it: a body is not even asked for more
+/// while the caller reads nothing.
+struct Deadline {
+    passed: oneshot::Receiver<()>,
+    watch: AbortHandle,
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
 }
 
 impl Counted {
-    pub(crate) fn new(body: tonic::body::Body, call: Call) -> Self {
-        Self { body, call: Some(call) }
+    /// A body that ends with its call's deadline; without one it lasts as long as it lasts. Streams that are meant to be
+    /// long have none so far.
+    pub(crate) fn new(body: tonic::body::Body, call: Call, deadline: Option<tokio::time::Instant>) -> Self {
+        let call = Arc::new(Mutex::new(Some(call)));
+        let deadline = deadline.map(|deadline| {
+            let (passes, passed) = oneshot::channel();
+            let call = Arc::clone(&call);
+            let watch = tokio::spawn(async move {
+                sleep_until(deadline).await;
+                if let Some(mut call) = taken(&call) {
+                    call.code = Code::DeadlineExceeded;
+                    // Nobody may be left to be told.
+                    let _ = passes.send(());
+                }
+            });
+            Deadline { passed, watch: watch.abort_handle() }
+        });
+        Self { body, call, deadline }
+    }
+
+    /// The last frame of a body whose deadline has passed.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        match Pin::new(&mut deadline.passed).poll(cx) {
+            Poll::Ready(Ok(())) => {
+                self.deadline = None;
+                self.body = tonic::body::Body::empty();
+                let status = Status::deadline_exceeded("the answer was not read in time; a change may have been made");
+                let mut trailers = HeaderMap::new();
+                // Without the trailers the caller sees a body that ends too early.
+                let _ = status.add_header(&mut trailers);
+                Poll::Ready(Frame::trailers(trailers))
+            }
+            Poll::Ready(Err(_)) => {
+                self.deadline = None;
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        drop(taken(&self.call));
     }
 }
 
@@ -63,30 +132,68 @@ impl Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref()
-                    && let Some(mut call) = self.call.take()
-                {
-                    call.note(trailers);
-                }
+        if let Poll::Ready(last) = self.poll_deadline(cx) {
+            return Poll::Ready(Some(Ok(last)));
+        }
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
+        let code = match &frame {
+            Some(Ok(frame)) => frame.trailers_ref().map(|trailers| (Some(trailers), None)),
+            Some(Err(status)) => Some((None, Some(status.code()))),
+            None => Some((None, None)),
+        };
+        if let Some((trailers, code)) = code
+            && let Some(mut call) = taken(&self.call)
+        {
+            call.code = code.unwrap_or(call.code);
+            if let Some(trailers) = trailers {
+                call.note(trailers);
             }
-            Some(Err(status)) => {
-                if let Some(mut call) = self.call.take() {
-                    call.code = status.code();
-                }
-            }
-            None => drop(self.call.take()),
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.deadline.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use tokio::{sync::Semaphore, time::Instant};
+
+    use super::*;
+
+    /// A body that never has anything more.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_reads_gives_its_place_back_at_the_deadline() {
+        let places = Arc::new(Semaphore::new(1));
+        let mut call = Call::begin(&RpcMetrics::default(), "Get".to_owned(), Door::Grpc);
+        call.place = Some(Arc::clone(&places).try_acquire_owned().unwrap());
+        let body = tonic::body::Body::new(Silent);
+        let mut counted = Counted::new(body, call, Some(Instant::now() + Duration::from_millis(20)));
+        assert_eq!(places.available_permits(), 0);
+        // Nobody asks the body for anything.
+        let _place = tokio::time::timeout(Duration::from_secs(60), places.acquire()).await.unwrap().unwrap();
+        let last = poll_fn(|cx| Pin::new(&mut counted).poll_frame(cx)).await.unwrap().unwrap();
+        let code = last.trailers_ref().and_then(|trailers| trailers.get(Status::GRPC_STATUS)).unwrap();
+        assert_eq!(Code::from_bytes(code.as_bytes()), Code::DeadlineExceeded);
+        assert!(poll_fn(|cx| Pin::new(&mut counted).poll_frame(cx)).await.is_none());
     }
 }

@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::{HeaderMap, Request, Response};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tonic::{Status, body::Body, service::Routes};
 use tower_service::Service;
 
@@ -32,7 +35,8 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 pub struct EntranceLimits {
     /// Most calls under way; more are answered with RESOURCE_EXHAUSTED at once. Default: 1,024.
     pub calls_max: usize,
-    /// Longest time until a call is answered, whatever the caller grants; then DEADLINE_EXCEEDED. Default: 10 s.
+    /// Longest time until a call's answer has been read, whatever the caller grants; then DEADLINE_EXCEEDED. Of methods
+    /// that stream, only until the answer begins: long streams have no bound of their own yet. Default: 10 s.
     pub timeout: Duration,
 }
 
@@ -92,11 +96,10 @@ impl Entrance {
         let mut call = Call::begin(&self.shared.metrics, self.shared.methods.label(path), door);
         let is_open_to_all = OPEN_TO_ALL.iter().any(|open| path.starts_with(open));
         let is_bounded = !is_open_to_all && !self.shared.methods.is_streaming(path);
-        let granted = granted(request.headers())
-            .map_or(self.shared.limits.timeout, |granted| granted.min(self.shared.limits.timeout));
+        let deadline = Instant::now() + self.patience(request.headers());
         let response = match self.let_in(request, &mut call, is_open_to_all) {
             Err(status) => status.into_http(),
-            Ok(request) => match timeout(granted, self.routes.call(request)).await {
+            Ok(request) => match timeout_at(deadline, self.routes.call(request)).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(never)) => match never {},
                 Err(_) => Status::deadline_exceeded("it took too long; a change may have been made").into_http(),
@@ -109,7 +112,17 @@ impl Entrance {
         if call.note(response.headers()) {
             return response;
         }
-        response.map(|body| Body::new(Counted::new(body, call)))
+        response.map(|body| Body::new(Counted::new(body, call, is_bounded.then_some(deadline))))
+    }
+
+    /// How long a call with these headers may last, its answer's way to the caller counted in.
+    pub(crate) fn patience(&self, headers: &HeaderMap) -> Duration {
+        let longest = self.shared.limits.timeout;
+        granted(headers).map_or(longest, |granted| granted.min(longest))
+    }
+
+    pub(crate) fn metrics(&self) -> &RpcMetrics {
+        &self.shared.metrics
     }
 
     /// The request with its caller, if there is room for it.

@@ -42,6 +42,7 @@ pub struct RpcMetrics {
     calls: Family<Outcome, Counter>,
     durations: Family<Way, Histogram>,
     under_way: Gauge,
+    answers_dropped: Counter,
 }
 
 impl Default for RpcMetrics {
@@ -49,7 +50,7 @@ impl Default for RpcMetrics {
         // From 0.25 ms to 4 s.
         let durations: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 15));
         let durations = Family::new_with_constructor(durations);
-        Self { calls: Family::default(), durations, under_way: Gauge::default() }
+        Self { calls: Family::default(), durations, under_way: Gauge::default(), answers_dropped: Counter::default() }
     }
 }
 
@@ -61,6 +62,13 @@ impl RpcMetrics {
         let help = "Time from a call's arrival to the end of its answer";
         registry.register_with_unit("rpc_duration", help, Unit::Seconds, self.durations.clone());
         registry.register("rpcs_under_way", "Calls that are not answered yet", self.under_way.clone());
+        let help =
+            "Answers to calls by the broker that did not go out: nobody read them in time, or they had no way back";
+        registry.register("rpc_answers_dropped", help, self.answers_dropped.clone());
+    }
+
+    pub(crate) fn answer_dropped(&self) {
+        self.answers_dropped.inc();
     }
 
     pub(crate) fn began(&self) {

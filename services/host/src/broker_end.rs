@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 use zonecast_client::{Client, ClientConfig, ConnectionState};
 use zonecast_doors::{Entrance, broker::BrokerDoor};
-use zonecast_store::outbox::{Announcement, Announcer, Published, Setback};
+use zonecast_store::outbox::{Announcement, Announcer, Outcome};
 
 use crate::host::Phase;
 
@@ -33,14 +33,11 @@ impl Line {
 }
 
 impl Announcer for Line {
-    async fn announce(&self, batch: &[Announcement]) -> Published {
+    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
         let client = self.client.borrow().clone();
         match client {
             Some(client) => (client, self.lane).announce(batch).await,
-            None => {
-                let setback = Some(Setback::Unpublished("the broker has not been reached yet".to_owned()));
-                Published { confirmed: 0, setback }
-            }
+            None => vec![Outcome::Unpublished("the broker has not been reached yet".to_owned()); batch.len()],
         }
     }
 }

@@ -69,9 +69,12 @@ type Row = (&'static str, &'static str, Option<Unit>, fn(&RelayCounts) -> Number
 
 const ROWS: [Row; 5] = [
     ("outbox_published", "Changes published and processed", None, |counts| Number::Count(counts.published)),
-    ("outbox_given_up", "Changes published several times that somebody who listens did not process", None, |counts| {
-        Number::Count(counts.given_up)
-    }),
+    (
+        "outbox_parked",
+        "Changes that are kept and published no more, until somebody has looked at them",
+        None,
+        |counts| Number::Count(counts.parked),
+    ),
     ("outbox_setbacks", "Times that publishing changes had to be tried again", None, |counts| {
         Number::Count(counts.setbacks)
     }),

@@ -50,7 +50,7 @@ macro_rules! migrations {
 }
 
 /// The tables of this crate, which every service needs: the outbox.
-pub const MIGRATIONS: Migrations = migrations!("outbox", 1 "0001_outbox");
+pub const MIGRATIONS: Migrations = migrations!("outbox", 1 "0001_outbox", 2 "0002_outbox_attempts");
 
 /// Why the tables are not as this version wants them.
 #[derive(Debug, Error)]

@@ -10,12 +10,14 @@
 //!   published again, under the same event id.
 //! - **In order per store.** Numbers are drawn from one row per store, which a transaction holds until it ends: they rise
 //!   in the order of commit and have no gaps. The relay publishes them in that order, on one lane, many at a time; what
-//!   must be published again may then come behind later ones, which the number tells.
+//!   must be published again may then come behind later ones.
 //! - **One relay at a time** for each store, by a lease in the database, so that replicas do not publish everything twice.
 //!   Should a lease run out under a process that was stopped, both publish the same under the same ids.
 //!
-//! A receiver that rejects an event again and again, or never finishes, must not hold up the rest of the world: after
-//! [`RelayOptions::attempts_max`] the relay logs it, counts it, and goes on.
+//! A change that somebody rejects or never finishes must not hold up the rest of the world: each waits by itself for its
+//! next attempt while others pass. After [`RelayOptions::attempts_max`] attempts it is *parked*, and so is at once what the
+//! broker will never take: kept and not published, logged and counted. Who has looked at it (column `problem`) sends it
+//! again with `update outbox set due_at = occurred_at, attempts = 0 where ...`.
 
 mod announce;
 mod postgres;
@@ -27,10 +29,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zonecast_protocol::changes::v1::Change;
 
-pub use announce::{Announcement, Announcer, Published, Setback};
+pub use announce::{Announcement, Announcer, Outcome};
 pub use relay::{Relay, RelayCounts, RelayOptions, RelayStats};
 
-use crate::{Database, StoreError, new_id, timestamp};
+use crate::{Database, StoreError, new_id, now, timestamp};
 
 /// A change to be published once its transaction is committed.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +78,17 @@ struct Pending {
     detail_type: String,
     detail: Vec<u8>,
     occurred_at: OffsetDateTime,
+    /// How often it was published and somebody did not process it.
+    attempts: i64,
+}
+
+/// A change that stays in the outbox after an attempt.
+#[derive(Debug, Clone, PartialEq)]
+struct Kept {
+    sequence: i64,
+    /// When it may go out again; none: it is parked.
+    due_at: Option<OffsetDateTime>,
+    problem: String,
 }
 
 impl Pending {
@@ -101,19 +114,27 @@ impl Database {
         }
     }
 
-    /// The oldest changes that wait.
+    /// The oldest changes that wait and may go out now.
     async fn pending(&self, store: &str, rows_max: i64) -> Result<Vec<Pending>, StoreError> {
         match self {
-            Self::Sqlite(pool) => sqlite::pending(pool, store, rows_max).await,
-            Self::Postgres(pool) => postgres::pending(pool, store, rows_max).await,
+            Self::Sqlite(pool) => sqlite::pending(pool, store, now(), rows_max).await,
+            Self::Postgres(pool) => postgres::pending(pool, store, now(), rows_max).await,
         }
     }
 
-    /// Deletes what is published, up to this number.
-    async fn settle(&self, store: &str, through: i64) -> Result<(), StoreError> {
+    /// When the oldest change was made that waits, be it for its next attempt.
+    async fn oldest(&self, store: &str) -> Result<Option<OffsetDateTime>, StoreError> {
         match self {
-            Self::Sqlite(pool) => sqlite::settle(pool, store, through).await,
-            Self::Postgres(pool) => postgres::settle(pool, store, through).await,
+            Self::Sqlite(pool) => sqlite::oldest(pool, store).await,
+            Self::Postgres(pool) => postgres::oldest(pool, store).await,
+        }
+    }
+
+    /// Deletes what is published, and notes an attempt of what is not.
+    async fn settle(&self, store: &str, published: &[i64], kept: &[Kept]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(pool) => sqlite::settle(pool, store, published, kept).await,
+            Self::Postgres(pool) => postgres::settle(pool, store, published, kept).await,
         }
     }
 }

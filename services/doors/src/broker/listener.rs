@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use prost::Message;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 use tonic::{Code, Status, body::Body};
 use tower_service::Service;
@@ -32,7 +32,7 @@ pub struct BrokerDoor {
 impl BrokerDoor {
     /// Listens for calls of these services (full names), in a queue group for each.
     ///
-    /// Whoever may publish on `rpc.>` at the broker can call: that is the broker's to bound, and the gatekeeper's at the
+    /// Whoever may publish on `_rpc.>` at the broker can call: that is the broker's to bound, and the gatekeeper's at the
     /// entrance.
     ///
     /// # Errors
@@ -90,30 +90,50 @@ impl Listener {
     }
 
     async fn serve(mut self, event: Event) {
-        let answer = self.answer(&event).await.unwrap_or_else(|status| message::refusal(&status));
-        let mut reply = answer.encode_to_vec();
+        let arrived = Instant::now();
+        let request = self.request(&event);
+        // After that nobody waits for the answer any more.
+        let none = HeaderMap::new();
+        let deadline = arrived + self.entrance.patience(request.as_ref().map_or(&none, Request::headers));
+        let answer = match request {
+            Ok(request) => self.answer(request).await,
+            Err(status) => Err(status),
+        };
+        let mut reply = answer.unwrap_or_else(|status| message::refusal(&status)).encode_to_vec();
         let bytes_max = self.client.limits().payload_bytes_max as usize;
         if reply.len() > bytes_max {
             let status = Status::resource_exhausted("the answer is longer than an event may be; call by gRPC");
             reply = message::refusal(&status).encode_to_vec();
         }
         // Without a topic for replies nobody waits for one.
-        if event.reply_to().is_some()
-            && let Err(error) = self.client.reply(&event, reply).await
-        {
-            tracing::debug!(%error, "an answer could not be sent");
+        let Some(reply_to) = event.reply_to() else { return };
+        if !is_inbox_of(event.source(), reply_to) {
+            tracing::debug!(reply_to, "a call wants its answer elsewhere than at its own inbox; it gets none");
+            return self.entrance.metrics().answer_dropped();
         }
+        // A caller that reads nothing holds up its own answers, and no others for longer than this.
+        match timeout_at(deadline, self.client.reply(&event, reply)).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => tracing::debug!(%error, "an answer could not be sent"),
+            Err(_) => tracing::debug!("an answer could not be sent before the call's deadline"),
+        }
+        self.entrance.metrics().answer_dropped();
     }
 
-    async fn answer(&mut self, event: &Event) -> Result<Answer, Status> {
+    /// The call that is in an event.
+    fn request(&self, event: &Event) -> Result<Request<Body>, Status> {
         let path = event.topic().and_then(super::path).ok_or_else(|| Status::unimplemented("no such method"))?;
         if self.entrance.methods().is_streaming(&path) {
             return Err(message::streaming());
         }
         let call = Call::decode(event.payload())
             .map_err(|_| Status::invalid_argument("the payload is no zonecast.rpc.v1.Call"))?;
+        request(&path, &call)
+    }
+
+    async fn answer(&mut self, request: Request<Body>) -> Result<Answer, Status> {
         let bytes_max = self.client.limits().payload_bytes_max as usize;
-        let response = match self.entrance.call(request(&path, &call)?).await {
+        let response = match self.entrance.call(request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
@@ -135,6 +155,12 @@ impl Listener {
     }
 }
 
+/// Whether a topic is below the inbox of the client with this source (WIRE.md, "Request and reply"). An answer anywhere else
+/// would be published in the services' name to whom it does not concern.
+fn is_inbox_of(source: u64, topic: &str) -> bool {
+    topic.starts_with(&format!("_inbox.{source:016x}."))
+}
+
 /// The call as it would have come by HTTP/2.
 fn request(path: &str, call: &Call) -> Result<Request<Body>, Status> {
     let body = Body::new(http_body_util::Full::new(message::framed(&call.message)?));
@@ -147,4 +173,20 @@ fn request(path: &str, call: &Call) -> Result<Request<Body>, Status> {
     request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
     request.extensions_mut().insert(Door::Broker);
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_the_callers_own_inbox_and_nowhere_else() {
+        let source = 0x5ac7_09bc_334f_371d;
+        assert!(is_inbox_of(source, "_inbox.5ac709bc334f371d.7"));
+        for elsewhere in
+            ["users.created", "_inbox.5ac709bc334f371d", "_inbox.5ac709bc334f371e.7", "_inbox.5AC709BC334F371D.7", ""]
+        {
+            assert!(!is_inbox_of(source, elsewhere), "{elsewhere}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use tokio::time::timeout;
-use zonecast_client::{Client, ConnectionState, Publish, PublishError};
+use zonecast_client::{Client, ConnectionState, ErrorCode, Publish, PublishError};
 use zonecast_protocol::changes::v1::Change;
 
 /// How long receivers have to process a change.
@@ -23,67 +23,115 @@ pub struct Announcement {
     pub change: Change,
 }
 
-/// Why a batch was not published to its end.
+/// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setback {
-    /// The broker is away, or refuses it: trying again later is all that there is.
-    Unpublished(String),
+pub enum Outcome {
+    /// Published, and processed by everyone who listens.
+    Confirmed,
     /// It went out, and somebody who listens did not process it.
     Unconfirmed(String),
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    /// How many, counted from the first, are published and processed.
-    pub confirmed: usize,
-    /// What became of the next one; none where there is no next one.
-    pub setback: Option<Setback>,
+    /// The broker is away, or takes nothing now: trying again later is all that there is.
+    Unpublished(String),
+    /// The broker takes everything but this one, however often it is tried.
+    Refused(String),
 }
 
 /// Whoever publishes changes.
 pub trait Announcer: Send + Sync + 'static {
-    /// Publishes them in this order. Of those behind a setback, some may have gone out too.
-    fn announce(&self, batch: &[Announcement]) -> impl Future<Output = Published> + Send;
+    /// Publishes them in this order, and says of each in turn what became of it.
+    fn announce(&self, batch: &[Announcement]) -> impl Future<Output = Vec<Outcome>> + Send;
 }
 
 /// The broker's client, and the lane for the changes of one store.
 impl Announcer for (Client, u8) {
-    async fn announce(&self, batch: &[Announcement]) -> Published {
+    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
         let (client, lane) = self;
-        let mut receipts = Vec::with_capacity(batch.len());
-        let mut setback = None;
+        let mut sent = Vec::with_capacity(batch.len());
+        let mut has_no_room = false;
         for announcement in batch {
             let publish = Publish::to_topic(announcement.topic.as_str())
                 .payload(announcement.change.encode_to_vec())
                 .lane(*lane)
                 .expires_in(PROCESSED_WITHIN);
-            match timeout(ROOM_WITHIN, client.publish_with_processed_ack(publish)).await {
-                Ok(Ok(receipt)) => receipts.push(receipt),
-                Ok(Err(error)) => setback = Some(Setback::Unpublished(error.to_string())),
-                Err(_) => setback = Some(Setback::Unpublished("the broker takes nothing".to_owned())),
-            }
-            if setback.is_some() {
-                break;
-            }
+            let full = || Outcome::Unpublished("the broker takes nothing".to_owned());
+            // Where there was no room for one there is none for those behind it, which must not overtake it either.
+            sent.push(match has_no_room {
+                true => Err(full()),
+                false => match timeout(ROOM_WITHIN, client.publish_with_processed_ack(publish)).await {
+                    Ok(Ok(receipt)) => Ok(receipt),
+                    Ok(Err(error)) => Err(outcome(&error, true)),
+                    Err(_) => Err(full()),
+                },
+            });
+            has_no_room = matches!(sent.last(), Some(Err(Outcome::Unpublished(_))));
         }
-        let mut confirmed = 0;
-        for receipt in receipts {
-            if let Err(error) = receipt.await {
-                return Published { confirmed, setback: Some(setback_of(client, &error)) };
-            }
-            confirmed += 1;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for receipt in sent {
+            outcomes.push(match receipt {
+                Ok(receipt) => match receipt.await {
+                    Ok(_) => Outcome::Confirmed,
+                    Err(error) => {
+                        let connected = matches!(client.states().current(), ConnectionState::Connected { .. });
+                        outcome(&error, connected)
+                    }
+                },
+                Err(outcome) => outcome,
+            });
         }
-        Published { confirmed, setback }
+        outcomes
     }
 }
 
-fn setback_of(client: &Client, error: &PublishError) -> Setback {
-    let connected = matches!(client.states().current(), ConnectionState::Connected { .. });
+fn outcome(error: &PublishError, connected: bool) -> Outcome {
+    let said = error.to_string();
     match error {
-        PublishError::Unprocessed(_) => Setback::Unconfirmed(error.to_string()),
+        PublishError::Invalid(_) => Outcome::Refused(said),
+        PublishError::Refused(refusal) => match refusal.code {
+            ErrorCode::InvalidName
+            | ErrorCode::InvalidArgument
+            | ErrorCode::PayloadTooLarge
+            | ErrorCode::FrameTooLarge
+            | ErrorCode::PermissionDenied => Outcome::Refused(said),
+            // So many may not listen for ever.
+            ErrorCode::FanOutTooLarge => Outcome::Unconfirmed(said),
+            _ => Outcome::Unpublished(said),
+        },
+        PublishError::Unprocessed(_) => Outcome::Unconfirmed(said),
         // Also what no broker has answered expires.
-        PublishError::Expired if connected => Setback::Unconfirmed(error.to_string()),
-        _ => Setback::Unpublished(error.to_string()),
+        PublishError::Expired if connected => Outcome::Unconfirmed(said),
+        _ => Outcome::Unpublished(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zonecast_client::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn what_the_broker_will_never_take_is_told_from_what_it_does_not_take_now() {
+        let refused = |code| PublishError::Refused(Refusal { code, message: String::new() });
+        let code = |error: &PublishError, connected| match outcome(error, connected) {
+            Outcome::Confirmed => 'c',
+            Outcome::Unconfirmed(_) => 'u',
+            Outcome::Unpublished(_) => 'a',
+            Outcome::Refused(_) => 'r',
+        };
+        for (error, expected) in [
+            (PublishError::Invalid(Refusal { code: ErrorCode::PayloadTooLarge, message: String::new() }), 'r'),
+            (refused(ErrorCode::PayloadTooLarge), 'r'),
+            (refused(ErrorCode::InvalidName), 'r'),
+            (refused(ErrorCode::PermissionDenied), 'r'),
+            (refused(ErrorCode::FanOutTooLarge), 'u'),
+            (refused(ErrorCode::TooManyUnprocessed), 'a'),
+            (refused(ErrorCode::ShuttingDown), 'a'),
+            (PublishError::Unprocessed(Refusal { code: ErrorCode::Poison, message: String::new() }), 'u'),
+            (PublishError::Expired, 'u'),
+            (PublishError::Closed, 'a'),
+        ] {
+            assert_eq!(code(&error, true), expected, "{error}");
+        }
+        assert_eq!(code(&PublishError::Expired, false), 'a');
     }
 }

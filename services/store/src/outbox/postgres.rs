@@ -1,9 +1,10 @@
 //! The outbox in PostgreSQL.
 
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{NewChange, Pending, Record};
+use super::{Kept, NewChange, Pending, Record};
 use crate::StoreError;
 
 impl Record for PgConnection {
@@ -47,12 +48,18 @@ pub(super) async fn lease(pool: &PgPool, store: &str, holder: Uuid, millis: i64)
     Ok(taken.rows_affected() > 0)
 }
 
-pub(super) async fn pending(pool: &PgPool, store: &str, rows_max: i64) -> Result<Vec<Pending>, StoreError> {
+pub(super) async fn pending(
+    pool: &PgPool,
+    store: &str,
+    due: OffsetDateTime,
+    rows_max: i64,
+) -> Result<Vec<Pending>, StoreError> {
     let rows = sqlx::query(
-        "select sequence, event_id, topic, detail_type, detail, occurred_at from outbox \
-         where store = $1 order by sequence limit $2",
+        "select sequence, event_id, topic, detail_type, detail, occurred_at, attempts from outbox \
+         where store = $1 and due_at is not null and due_at <= $2 order by sequence limit $3",
     )
     .bind(store)
+    .bind(due)
     .bind(rows_max)
     .fetch_all(pool)
     .await?;
@@ -67,11 +74,35 @@ fn read(row: &PgRow) -> Result<Pending, sqlx::Error> {
         detail_type: row.try_get(3)?,
         detail: row.try_get(4)?,
         occurred_at: row.try_get(5)?,
+        attempts: row.try_get(6)?,
     })
 }
 
-pub(super) async fn settle(pool: &PgPool, store: &str, through: i64) -> Result<(), StoreError> {
-    let settled = sqlx::query("delete from outbox where store = $1 and sequence <= $2").bind(store).bind(through);
-    settled.execute(pool).await?;
+pub(super) async fn oldest(pool: &PgPool, store: &str) -> Result<Option<OffsetDateTime>, StoreError> {
+    let oldest = sqlx::query_scalar(
+        "select occurred_at from outbox where store = $1 and due_at is not null order by sequence limit 1",
+    )
+    .bind(store)
+    .fetch_optional(pool)
+    .await?;
+    Ok(oldest)
+}
+
+pub(super) async fn settle(pool: &PgPool, store: &str, published: &[i64], kept: &[Kept]) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    let delete = sqlx::query("delete from outbox where store = $1 and sequence = any($2)").bind(store).bind(published);
+    delete.execute(&mut *transaction).await?;
+    for kept in kept {
+        sqlx::query(
+            "update outbox set attempts = attempts + 1, due_at = $1, problem = $2 where store = $3 and sequence = $4",
+        )
+        .bind(kept.due_at)
+        .bind(&kept.problem)
+        .bind(store)
+        .bind(kept.sequence)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await?;
     Ok(())
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{Announcement, Announcer, Published, Setback};
+use super::{Announcement, Announcer, Kept, Outcome};
 use crate::{Database, StoreError, new_id, now, to_micros};
 
 /// Most changes that are under way at once.
@@ -27,11 +27,11 @@ pub struct RelayOptions {
     pub poll_interval: Duration,
     /// How long other processes leave the store to it after its last sign of life. Default: 6 s.
     pub lease: Duration,
-    /// The first wait after a setback; it doubles up to `backoff_max`. Default: 100 ms.
+    /// The first wait after a setback, of all or of one change alone; it doubles up to `backoff_max`. Default: 100 ms.
     pub backoff_base: Duration,
     /// The longest wait. Default: 5 s.
     pub backoff_max: Duration,
-    /// Times that a change is published which somebody does not process, before the relay goes on. Default: 5.
+    /// Times that a change is published which somebody does not process, before it is parked. Default: 5.
     pub attempts_max: u32,
 }
 
@@ -51,7 +51,7 @@ impl Default for RelayOptions {
 #[derive(Debug, Default)]
 pub struct RelayStats {
     published: AtomicU64,
-    given_up: AtomicU64,
+    parked: AtomicU64,
     setbacks: AtomicU64,
     holds_lease: AtomicBool,
     /// When the oldest change that waits was made, in microseconds since 1970; 0 where none waits.
@@ -63,9 +63,10 @@ pub struct RelayStats {
 pub struct RelayCounts {
     /// Changes published and processed.
     pub published: u64,
-    /// Changes given up after they were published several times and somebody did not process them.
-    pub given_up: u64,
-    /// Batches that were not published to their end, and times that the database failed.
+    /// Changes parked: somebody did not process them, several times, or the broker will never take them.
+    pub parked: u64,
+    /// Attempts at a change that somebody did not process, batches that found no broker, and times that the database
+    /// failed.
     pub setbacks: u64,
     /// Whether this process publishes the store's changes; at most one does.
     pub holds_lease: bool,
@@ -81,7 +82,7 @@ impl RelayStats {
         let age = if oldest == 0 { 0 } else { (to_micros(now()) - oldest).max(0) };
         RelayCounts {
             published: self.published.load(Relaxed),
-            given_up: self.given_up.load(Relaxed),
+            parked: self.parked.load(Relaxed),
             setbacks: self.setbacks.load(Relaxed),
             holds_lease: self.holds_lease.load(Relaxed),
             oldest_seconds: Duration::from_micros(age.unsigned_abs()).as_secs_f64(),
@@ -99,8 +100,6 @@ pub struct Relay<A> {
     holder: Uuid,
     wake: Arc<Notify>,
     stats: Arc<RelayStats>,
-    /// The change that stands first, and how often somebody has not processed it.
-    unconfirmed: (i64, u32),
 }
 
 /// What a look at the outbox has come to.
@@ -119,7 +118,7 @@ impl<A: Announcer> Relay<A> {
     #[must_use]
     pub fn new(database: Database, store: &'static str, announcer: A, options: RelayOptions) -> Self {
         let (wake, stats) = (Arc::default(), Arc::default());
-        Self { database, store, announcer, options, holder: new_id(), wake, stats, unconfirmed: (0, 0) }
+        Self { database, store, announcer, options, holder: new_id(), wake, stats }
     }
 
     /// What the service notifies after it has committed a change, so that it is published at once.
@@ -135,9 +134,9 @@ impl<A: Announcer> Relay<A> {
     }
 
     /// Publishes until it is told to stop; then it looks a last time, and leaves the store to other processes.
-    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        let mut setbacks = 0_u32;
+        let mut setbacks = 0_i64;
         let mut stopping = false;
         loop {
             let look = self.look().await.unwrap_or_else(|error| {
@@ -151,10 +150,7 @@ impl<A: Announcer> Relay<A> {
             let pause = match look {
                 Look::More => continue,
                 Look::Nothing => self.options.poll_interval,
-                Look::Setback => {
-                    let doubled = self.options.backoff_base.saturating_mul(1 << setbacks.min(16));
-                    doubled.min(self.options.backoff_max)
-                }
+                Look::Setback => self.pause(setbacks),
             };
             tokio::select! {
                 () = &mut stop, if !stopping => stopping = true,
@@ -168,27 +164,41 @@ impl<A: Announcer> Relay<A> {
     }
 
     /// Publishes one batch.
-    async fn look(&mut self) -> Result<Look, StoreError> {
+    async fn look(&self) -> Result<Look, StoreError> {
         let holds_lease = self.renew().await?;
         self.stats.holds_lease.store(holds_lease, Relaxed);
         if !holds_lease {
             self.stats.oldest.store(0, Relaxed);
             return Ok(Look::Nothing);
         }
+        let oldest = self.database.oldest(self.store).await?;
+        self.stats.oldest.store(oldest.map_or(0, to_micros), Relaxed);
         let pending = self.database.pending(self.store, BATCH_ROWS_MAX).await?;
-        self.stats.oldest.store(pending.first().map_or(0, |first| to_micros(first.occurred_at)), Relaxed);
         if pending.is_empty() {
             return Ok(Look::Nothing);
         }
+        let attempts: Vec<i64> = pending.iter().map(|pending| pending.attempts).collect();
         let batch: Vec<_> = pending.into_iter().map(|pending| pending.announcement(self.store)).collect();
-        let Published { confirmed, setback } = self.announce(&batch).await?;
-        if let Some(last) = confirmed.checked_sub(1).and_then(|last| batch.get(last)) {
-            self.database.settle(self.store, last.sequence).await?;
-            self.stats.published.fetch_add(confirmed as u64, Relaxed);
+        let outcomes = self.announce(&batch).await?;
+        let (mut published, mut kept, mut unpublished) = (Vec::new(), Vec::new(), None);
+        for ((announcement, attempts), outcome) in batch.iter().zip(attempts).zip(outcomes) {
+            match outcome {
+                Outcome::Confirmed => published.push(announcement.sequence),
+                Outcome::Unconfirmed(problem) => kept.push(self.unconfirmed(announcement, attempts + 1, problem)),
+                Outcome::Refused(problem) => kept.push(parked(announcement, problem)),
+                Outcome::Unpublished(problem) => unpublished = unpublished.or(Some(problem)),
+            }
         }
-        match (setback, batch.get(confirmed)) {
-            (Some(setback), Some(next)) => self.met(&setback, next).await,
-            _ => Ok(Look::More),
+        self.database.settle(self.store, &published, &kept).await?;
+        self.stats.published.fetch_add(published.len() as u64, Relaxed);
+        let parked = kept.iter().filter(|kept| kept.due_at.is_none()).count() as u64;
+        self.stats.parked.fetch_add(parked, Relaxed);
+        match unpublished {
+            Some(problem) => {
+                self.setback(&problem);
+                Ok(Look::Setback)
+            }
+            None => Ok(Look::More),
         }
     }
 
@@ -198,47 +208,33 @@ impl<A: Announcer> Relay<A> {
     }
 
     /// Publishes a batch and keeps the lease alive meanwhile.
-    async fn announce(&self, batch: &[Announcement]) -> Result<Published, StoreError> {
+    async fn announce(&self, batch: &[Announcement]) -> Result<Vec<Outcome>, StoreError> {
         let announcing = self.announcer.announce(batch);
         tokio::pin!(announcing);
         let mut renewals = interval(self.options.lease / 3);
         loop {
             tokio::select! {
-                published = &mut announcing => return Ok(published),
+                outcomes = &mut announcing => return Ok(outcomes),
                 _ = renewals.tick() => drop(self.renew().await?),
             }
         }
     }
 
-    async fn met(&mut self, setback: &Setback, next: &Announcement) -> Result<Look, StoreError> {
-        let problem = match setback {
-            Setback::Unconfirmed(problem) => problem,
-            Setback::Unpublished(problem) => {
-                self.setback(problem);
-                return Ok(Look::Setback);
-            }
-        };
-        let times = if self.unconfirmed.0 == next.sequence { self.unconfirmed.1 + 1 } else { 1 };
-        self.unconfirmed = (next.sequence, times);
+    /// What somebody did not process waits by itself for the next attempt, and after the last is parked.
+    fn unconfirmed(&self, announcement: &Announcement, attempts: i64, problem: String) -> Kept {
         self.stats.setbacks.fetch_add(1, Relaxed);
-        let (store, topic, sequence) = (self.store, &next.topic, next.sequence);
-        let event_id = &next.change.event_id;
-        if times < self.options.attempts_max {
-            tracing::warn!(store, topic, sequence, event_id, times, problem, "a change is published again");
-            return Ok(Look::Setback);
+        if attempts >= i64::from(self.options.attempts_max) {
+            return parked(announcement, problem);
         }
-        tracing::error!(
-            store,
-            topic,
-            sequence,
-            event_id,
-            times,
-            problem,
-            "a change was published and somebody who listens did not process it; the relay goes on with the next"
-        );
-        self.database.settle(store, sequence).await?;
-        self.stats.given_up.fetch_add(1, Relaxed);
-        Ok(Look::More)
+        let Announcement { sequence, topic, change } = announcement;
+        let (store, event_id) = (&change.store, &change.event_id);
+        tracing::warn!(store, topic, sequence, event_id, attempts, problem, "a change will be published again");
+        Kept { sequence: *sequence, due_at: Some(now() + self.pause(attempts)), problem }
+    }
+
+    /// The wait after so many setbacks.
+    fn pause(&self, setbacks: i64) -> Duration {
+        self.options.backoff_base.saturating_mul(1 << setbacks.clamp(0, 16)).min(self.options.backoff_max)
     }
 
     /// One line for each doubling: while the broker is away there would be one every few seconds.
@@ -248,4 +244,12 @@ impl<A: Announcer> Relay<A> {
             tracing::warn!(store = self.store, problem, count, "changes wait; publishing them is tried again");
         }
     }
+}
+
+/// Keeps a change and publishes it no more.
+fn parked(announcement: &Announcement, problem: String) -> Kept {
+    let Announcement { sequence, topic, change } = announcement;
+    let (store, event_id) = (&change.store, &change.event_id);
+    tracing::error!(store, topic, sequence, event_id, problem, "a change is parked: it is kept and published no more");
+    Kept { sequence: *sequence, due_at: None, problem }
 }

@@ -1,15 +1,12 @@
 //! Recording changes, and an announcer that remembers what it was given.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 use zonecast_protocol::users::v1::{User, UserCreated};
 use zonecast_store::{
     Database, StoreError, now,
-    outbox::{Announcement, Announcer, NewChange, Published, Record, Setback},
+    outbox::{Announcement, Announcer, NewChange, Outcome, Record},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -43,24 +40,32 @@ pub(crate) async fn record(database: &Database, changes: &[NewChange], commit: b
     Ok(())
 }
 
+/// What is to become of a change that is heard for the so manieth time.
+type Judge = dyn Fn(i64, usize) -> Outcome + Send + Sync;
+
 /// Remembers what it was given; does what it was told, and succeeds when it was told nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
     announcements: Arc<Mutex<Vec<Announcement>>>,
-    /// For each batch to come: how many it confirms, and why not the next one.
-    answers: Arc<Mutex<VecDeque<(usize, Setback)>>>,
+    /// Of a change's number, and how often it was heard.
+    judge: Option<Arc<Judge>>,
     /// Never answers.
     mute: bool,
     changed: Arc<Notify>,
 }
 
 impl Heard {
-    pub(crate) fn answering(answers: impl IntoIterator<Item = (usize, Setback)>) -> Self {
-        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() }
+    pub(crate) fn judging(judge: impl Fn(i64, usize) -> Outcome + Send + Sync + 'static) -> Self {
+        Self { judge: Some(Arc::new(judge)), ..Self::default() }
     }
 
     pub(crate) fn mute() -> Self {
         Self { mute: true, ..Self::default() }
+    }
+
+    /// How often a change was heard.
+    pub(crate) fn times(&self, sequence: i64) -> usize {
+        self.announcements.lock().unwrap().iter().filter(|heard| heard.sequence == sequence).count()
     }
 
     /// Waits until there were so many, and gives their numbers.
@@ -85,16 +90,17 @@ impl Heard {
 }
 
 impl Announcer for Heard {
-    async fn announce(&self, batch: &[Announcement]) -> Published {
+    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
         self.announcements.lock().unwrap().extend_from_slice(batch);
         self.changed.notify_waiters();
         if self.mute {
             std::future::pending::<()>().await;
         }
-        match self.answers.lock().unwrap().pop_front() {
-            Some((confirmed, setback)) => Published { confirmed, setback: Some(setback) },
-            None => Published { confirmed: batch.len(), setback: None },
-        }
+        let judged = |announcement: &Announcement| match &self.judge {
+            Some(judge) => judge(announcement.sequence, self.times(announcement.sequence)),
+            None => Outcome::Confirmed,
+        };
+        batch.iter().map(judged).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use zonecast_store::{
     Database,
-    outbox::{Relay, RelayOptions, Setback},
+    outbox::{Outcome, Relay, RelayCounts, RelayOptions},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -32,23 +32,43 @@ pub(crate) fn relay(
     (async { tokio::time::timeout(GUARD, run).await.unwrap() }, stop)
 }
 
-fn unpublished() -> Setback {
-    Setback::Unpublished("the broker is away".to_owned())
+fn unconfirmed() -> Outcome {
+    Outcome::Unconfirmed("somebody did not".to_owned())
 }
 
-fn unconfirmed() -> Setback {
-    Setback::Unconfirmed("somebody did not".to_owned())
+/// Runs a relay until so many changes have left it, one way or the other.
+async fn run_until(test: &TestDatabase, heard: &Heard, gone: u64) -> RelayCounts {
+    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), quick());
+    let stats = relay.stats();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(relay.run(async {
+        let _ = stopped.await;
+    }));
+    let left = async {
+        while stats.counts().published + stats.counts().parked < gone {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(GUARD, left).await.unwrap();
+    drop(stop);
+    running.await.unwrap();
+    stats.counts()
 }
 
 async fn what_was_not_confirmed_is_published_again_under_the_same_id(test: TestDatabase) {
-    let heard = Heard::answering([(1, unpublished()), (0, unconfirmed())]);
+    // The broker goes away behind the first, and then somebody does not process the second.
+    let heard = Heard::judging(|sequence, times| match (sequence, times) {
+        (2 | 3, 1) => Outcome::Unpublished("the broker is away".to_owned()),
+        (2, 2) => unconfirmed(),
+        _ => Outcome::Confirmed,
+    });
     record(&test.database, &[change(1), change(2), change(3)], true).await.unwrap();
     let (relay, _stop) = relay(&test.database, heard.clone());
     let running = tokio::spawn(relay);
-    assert_eq!(heard.sequences(7).await, [1, 2, 3, 2, 3, 2, 3]);
-    let all = heard.all(7).await;
+    assert_eq!(heard.sequences(6).await, [1, 2, 3, 2, 3, 2]);
+    let all = heard.all(6).await;
     let id = |at: usize| all[at].change.event_id.clone();
-    assert!(id(1) == id(3) && id(3) == id(5) && id(2) == id(6) && id(0) != id(1));
+    assert!(id(1) == id(3) && id(3) == id(5) && id(2) == id(4) && id(0) != id(1));
     running.abort();
 }
 
@@ -101,22 +121,61 @@ async fn what_waits_at_the_end_is_published_before_it(test: TestDatabase) {
 }
 
 async fn a_receiver_that_never_processes_does_not_hold_up_the_rest(test: TestDatabase) {
-    let attempts = RelayOptions::default().attempts_max;
-    let heard = Heard::answering((0..attempts).map(|_| (0, unconfirmed())));
+    let attempts = RelayOptions::default().attempts_max as usize;
+    // Every second is rejected by somebody, however often it comes.
+    let heard = Heard::judging(|sequence, _| if sequence % 2 == 0 { unconfirmed() } else { Outcome::Confirmed });
+    let changes: Vec<_> = (1..=64).map(change).collect();
+    record(&test.database, &changes, true).await.unwrap();
+    let counts = run_until(&test, &heard, 64).await;
+    assert_eq!((counts.published, counts.parked, counts.holds_lease), (32, 32, false));
+    // All in the attempts of one, and nobody hears again what everybody has processed.
+    for sequence in 1..=64 {
+        assert_eq!(heard.times(sequence), if sequence % 2 == 0 { attempts } else { 1 }, "{sequence}");
+    }
+}
+
+async fn what_comes_behind_a_change_that_waits_for_its_next_attempt_passes_it(test: TestDatabase) {
+    let heard = Heard::judging(|sequence, _| if sequence == 1 { unconfirmed() } else { Outcome::Confirmed });
+    let pause = Duration::from_secs(3_600);
+    let options = RelayOptions { backoff_base: pause, backoff_max: pause, ..quick() };
+    let running =
+        tokio::spawn(Relay::new(test.database.clone(), STORE, heard.clone(), options).run(std::future::pending()));
+    for number in 1..=4 {
+        record(&test.database, &[change(number)], true).await.unwrap();
+        heard.all(number as usize).await;
+    }
+    assert_eq!(heard.sequences(4).await, [1, 2, 3, 4]);
+    running.abort();
+}
+
+async fn what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again(test: TestDatabase) {
+    let heard = Heard::judging(|sequence, times| match (sequence, times) {
+        (1, 1) => Outcome::Refused("too large".to_owned()),
+        _ => Outcome::Confirmed,
+    });
     record(&test.database, &[change(1), change(2)], true).await.unwrap();
-    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), quick());
-    let stats = relay.stats();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let running = tokio::spawn(relay.run(async {
-        let _ = stopped.await;
-    }));
-    let sequences = heard.sequences(2 * attempts as usize + 1).await;
-    assert_eq!(sequences.last(), Some(&2));
-    assert_eq!(sequences.iter().filter(|sequence| **sequence == 1).count(), attempts as usize);
-    drop(stop);
-    running.await.unwrap();
-    let counts = stats.counts();
-    assert_eq!((counts.published, counts.given_up, counts.holds_lease), (1, 1, false));
+    let counts = run_until(&test, &heard, 2).await;
+    assert_eq!((counts.published, counts.parked, heard.sequences(2).await), (1, 1, vec![1, 2]));
+    assert_eq!(counts.oldest_seconds, 0.0, "what is parked does not wait");
+    assert_eq!(problems(&test.database).await, ["too large"]);
+    // As the outbox's page says.
+    let again = "update outbox set due_at = occurred_at, attempts = 0 where sequence = 1";
+    match &test.database {
+        Database::Sqlite(pool) => drop(sqlx::query(again).execute(pool).await.unwrap()),
+        Database::Postgres(pool) => drop(sqlx::query(again).execute(pool).await.unwrap()),
+    }
+    run_until(&test, &heard, 1).await;
+    assert_eq!(heard.sequences(3).await, [1, 2, 1]);
+    assert!(problems(&test.database).await.is_empty());
+}
+
+/// Why each change that is left is there.
+async fn problems(database: &Database) -> Vec<String> {
+    let query = "select problem from outbox order by sequence";
+    match database {
+        Database::Sqlite(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
+        Database::Postgres(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
+    }
 }
 
 async fn expire_lease(database: &Database) {
@@ -137,4 +196,6 @@ on_both_databases! {
     of_two_processes_one_publishes_and_the_other_takes_over
     what_waits_at_the_end_is_published_before_it
     a_receiver_that_never_processes_does_not_hold_up_the_rest
+    what_comes_behind_a_change_that_waits_for_its_next_attempt_passes_it
+    what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again
 }

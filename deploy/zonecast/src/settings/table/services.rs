@@ -64,7 +64,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "services.calls_by_broker",
         "false",
         Slot::Switch(|draft| &mut draft.services.calls_by_broker),
-        "Whether to take calls by the broker, on topics that begin with 'rpc.'. While no identities are configured, \
+        "Whether to take calls by the broker, on topics that begin with '_rpc.'. While no identities are configured, \
          whoever the broker lets publish there may call everything: say true only for a broker that lets in nobody else.",
     ),
     row(
