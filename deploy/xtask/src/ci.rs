@@ -36,7 +36,7 @@ enum Step {
     Sim,
     /// Are the dependencies permitted?
     Deny,
-    /// Does a minute of fuzzing for each target find nothing?
+    /// Do the first 40,000 inputs of each fuzz target find nothing?
     Fuzz,
     /// Do real processes that are killed and stopped keep the promises?
     Chaos,

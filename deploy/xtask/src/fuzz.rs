@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Seconds for each target
     #[arg(long, value_name = "N", default_value_t = 60)]
     seconds: u32,
+    /// Try no more than so many inputs for each target
+    #[arg(long, value_name = "N")]
+    runs: Option<u32>,
     /// Try the same inputs in the same order each time, as far as the seconds reach; by default others every time
     #[arg(long, value_name = "N")]
     seed: Option<u32>,
@@ -43,10 +46,10 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// A short look: a minute for every target. Seeded, so that it fails by what was changed and not by chance: new inputs
-    /// are for longer runs to find.
+    /// A short look: at most a minute for every target. The same inputs each time, so that it fails by what was changed and
+    /// not by chance: new ones are for longer runs to find.
     pub(crate) fn smoke() -> Self {
-        Self { seconds: 60, seed: Some(1), only: Vec::new() }
+        Self { seconds: 60, runs: Some(40_000), seed: Some(1), only: Vec::new() }
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 fn fuzz(workspace: &Workspace, tool: &Path, package: &str, target: &str, options: &Options) -> Result<()> {
-    let Options { seconds, seed, .. } = options;
+    let Options { seconds, runs, seed, .. } = options;
     let cache = workspace.cache().join("fuzz");
     // What is found goes into the first of them; the one in the tree is only read.
     let found = cache.join("corpus").join(package).join(target);
@@ -88,6 +91,9 @@ fn fuzz(workspace: &Workspace, tool: &Path, package: &str, target: &str, options
     command.args(["run", "--fuzz-dir", package, "--target-dir"]).arg(cache.join("target")).arg(target);
     command.arg(&found).arg(workspace.root().join(&kept)).arg("--");
     command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={INPUT_SECONDS_MAX}"));
+    if let Some(runs) = runs {
+        command.arg(format!("-runs={runs}"));
+    }
     if let Some(seed) = seed {
         command.arg(format!("-seed={seed}"));
     }
