@@ -127,6 +127,19 @@ impl Zone {
         (self.max_x - self.min_x) * (self.max_y - self.min_y)
     }
 
+    /// Whether another rectangle lies wholly in this one; edges may coincide.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        self.min_x <= other.min_x && self.min_y <= other.min_y && other.max_x <= self.max_x && other.max_y <= self.max_y
+    }
+
+    /// Whether the centre of a circle lies in the rectangle, edges included.
+    #[must_use]
+    pub fn contains_centre(&self, circle: &Circle) -> bool {
+        let Circle { x, y, .. } = *circle;
+        self.min_x <= x && x <= self.max_x && self.min_y <= y && y <= self.max_y
+    }
+
     /// Whether the distance from the circle's centre to the nearest point of the zone is at most its radius.
     ///
     /// This is the only definition of a match. In IEEE 754 double precision, with `dx` and `dy` the distances along

@@ -17,6 +17,7 @@ mod limits;
 mod names;
 mod publish_view;
 mod refusal;
+mod rights;
 
 /// The generated message types; `proto/zonecast/v1/*.proto` documents every field with unit and range.
 #[allow(missing_docs, clippy::doc_markdown, clippy::too_many_lines)]
@@ -58,6 +59,7 @@ pub use limits::Limits;
 pub use names::{ClientId, Kind, NameError, QueueGroup, Topic, TopicPattern, WorldName, check_state_key};
 pub use publish_view::PublishView;
 pub use refusal::{Refusal, code_label};
+pub use rights::{Area, Permitted, PublishRights, Rights};
 pub use wire::{AckLevel, DeliveryClass, ErrorCode};
 
 /// The version of the protocol that this crate speaks, as in `Hello.protocol_version`.

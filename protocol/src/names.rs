@@ -183,10 +183,30 @@ impl TopicPattern {
         }
         topic_tokens.next().is_none()
     }
+
+    /// Whether this matches every topic that `other` matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut other_tokens = other.0.split('.');
+        let hidden = other.0.starts_with('_');
+        for (place, token) in self.0.split('.').enumerate() {
+            let Some(narrower) = other_tokens.next() else { return false };
+            match token {
+                "*" | ">" if place == 0 && hidden => return false,
+                ">" => return true,
+                "*" if narrower != ">" => {}
+                exact if exact == narrower && exact != "*" => {}
+                _ => return false,
+            }
+        }
+        other_tokens.next().is_none()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -223,5 +243,28 @@ mod tests {
         assert!(matches("a.>", "a.b.c") && !matches("a.>", "a") && matches(">", "a"));
         assert!(matches("*.b", "a.b") && !matches("*.b", "_a.b") && !matches(">", "_inbox.1"));
         assert!(matches("_inbox.>", "_inbox.1"));
+    }
+
+    proptest! {
+        /// Of patterns and topics so short that whoever is wrong is found out.
+        #[test]
+        fn a_pattern_covers_what_it_matches_in_all_cases(
+            wide in "(a|b|_c|\\*)(\\.(a|b|\\*)){0,2}(\\.>)?|>",
+            narrow in "(a|b|_c|\\*)(\\.(a|b|\\*)){0,2}(\\.>)?|>",
+        ) {
+            let (wide, narrow) = (TopicPattern::new(&wide).unwrap(), TopicPattern::new(&narrow).unwrap());
+            // What stands for all other tokens is one that no pattern names.
+            let tokens = ["a", "b", "_c", "other"];
+            let mut topics: Vec<String> = tokens.map(str::to_owned).to_vec();
+            for _ in 0..3 {
+                let longer: Vec<String> =
+                    topics.iter().flat_map(|topic| tokens.map(|token| format!("{topic}.{token}"))).collect();
+                topics.extend(longer);
+                topics.sort();
+                topics.dedup();
+            }
+            let all = topics.iter().filter(|topic| narrow.matches(topic)).all(|topic| wide.matches(topic));
+            prop_assert_eq!(wide.covers(&narrow), all, "{} covers {}", wide, narrow);
+        }
     }
 }

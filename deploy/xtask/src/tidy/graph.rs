@@ -9,12 +9,13 @@ use super::Finding;
 
 /// Who may use whom: the directory of a member, and the directories of the members that it may name. A `*` at the end
 /// stands for everything below. Whatever a member reaches through others follows from this.
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("protocol", &[]),
+    ("protocol/access", &["protocol"]),
     ("broker/core", &["protocol"]),
-    ("broker", &["protocol", "broker/core"]),
+    ("broker", &["protocol", "protocol/access", "broker/core"]),
     ("client", &["protocol"]),
-    ("services/*", &["protocol", "client", "services/*"]),
+    ("services/*", &["protocol", "protocol/access", "client", "services/*"]),
     ("benches", &["protocol", "broker/core"]),
     ("loadtest", &["protocol", "client"]),
     ("loadtest/bakeoff", &["protocol", "broker/core", "loadtest"]),
