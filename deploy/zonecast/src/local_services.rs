@@ -10,7 +10,7 @@ use zonecast_doors::{
 use zonecast_host::{BrokerEnd, GrpcEnd, Host, HostConfig};
 use zonecast_store::{DatabaseOptions, DatabaseUrl};
 
-use crate::{local_broker::LocalBroker, services_command::SERVICES};
+use crate::{local_broker::LocalBroker, services_command::definitions};
 
 /// Longest message of a call or an answer, as the setting has it by default.
 const MESSAGE_BYTES_MAX: usize = 262_144;
@@ -41,5 +41,5 @@ pub(crate) async fn start(local: &LocalBroker, listen: SocketAddr, data: &Path) 
         descriptors: zonecast_api::DESCRIPTORS,
         shutdown_grace: Duration::from_secs(10),
     };
-    Host::start(config, &SERVICES).await.context("the services cannot start")
+    Host::start(config, &definitions()).await.context("the services cannot start")
 }

@@ -11,19 +11,13 @@ use crate::{
     signals::Signals,
 };
 
-/// All services there are. A new one is one more line here.
-pub(crate) const SERVICES: [Definition; 1] = [zonecast_users::DEFINITION];
+/// The names of all services there are, for the command line. A new one is one more here and in [`definitions`].
+pub(crate) const NAMES: [&str; 1] = [zonecast_users::NAME];
 
-/// Their names, for the command line.
-pub(crate) const NAMES: [&str; SERVICES.len()] = {
-    let mut names = [""; SERVICES.len()];
-    let mut at = 0;
-    while at < names.len() {
-        names[at] = SERVICES[at].name;
-        at += 1;
-    }
-    names
-};
+/// All services there are.
+pub(crate) fn definitions() -> Vec<Definition> {
+    vec![zonecast_users::definition()]
+}
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -79,7 +73,7 @@ pub(crate) async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
 /// The services of these names, in the order of the list; all where there are none.
 fn named(names: &[String]) -> Vec<Definition> {
     let wanted = |service: &Definition| names.is_empty() || names.iter().any(|name| name == service.name);
-    SERVICES.into_iter().filter(wanted).collect()
+    definitions().into_iter().filter(wanted).collect()
 }
 
 fn shown(services: &[Definition]) -> String {

@@ -24,7 +24,7 @@ mod token;
 mod trust;
 
 pub use claims::{Claims, Subject, SubjectError};
-pub use keys::{BadKeys, Keys, SigningKey, SigningError};
+pub use keys::{BadKeys, Keys, SigningError, SigningKey};
 pub use rights::{RightsClaim, RightsError};
 pub use ticket::Ticket;
 pub use token::{Kind, TokenError};

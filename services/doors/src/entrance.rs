@@ -18,14 +18,15 @@ use tonic::{Status, body::Body, service::Routes};
 use tower_service::Service;
 
 use crate::{
-    caller::Gatekeeper,
+    caller::{Gatekeeper, origin},
     counted::{Call, Counted},
     methods::Methods,
     metrics::{Door, RpcMetrics},
 };
 
-/// What tells of the services and not of what they keep: open to whoever reaches the door, as health checks must be.
-const OPEN_TO_ALL: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
+/// What tells of the services and not of what they keep: open to whoever reaches the door, as health checks must be, and the
+/// keys by which tokens are verified.
+const OPEN_TO_ALL: [&str; 3] = ["/grpc.health.v1.Health/", "/grpc.reflection.", "/.well-known/"];
 
 /// gRPC's header for how long the caller waits.
 const TIMEOUT_HEADER: &str = "grpc-timeout";
@@ -134,7 +135,7 @@ impl Entrance {
         call.place = Some(place.map_err(|_| Status::resource_exhausted("too many calls at once; try again"))?);
         let (mut parts, body) = request.into_parts();
         let caller = self.shared.gatekeeper.admit(&parts)?;
-        parts.extensions.insert(caller);
+        parts.extensions.insert(caller.from_origin(origin(&parts)));
         Ok(Request::from_parts(parts, body))
     }
 }

@@ -7,13 +7,15 @@
 //!   connection under a client that tonic generated, which runs over it unchanged. Replicas share the load in a queue group.
 //!
 //! Behind both lies the same [`Entrance`]: it counts calls by method and code, bounds how many there are and how long they
-//! take, and has a [`Gatekeeper`] say who calls. No code here knows a method.
+//! take, and has a [`Gatekeeper`] say who calls: [`Bearers`] by tokens, [`LoopbackOnly`] where there are none. [`Peers`] is
+//! how services call each other. No code here knows a method.
 //!
 //! Deliberately absent: databases, and what a caller may do. The first is `zonecast-store`'s, the second the service's,
 //! which asks the [`Caller`].
 //!
 //! Start at [`Entrance::new`].
 
+mod bearer;
 pub mod broker;
 mod caller;
 mod counted;
@@ -21,8 +23,11 @@ mod entrance;
 pub mod grpc;
 mod methods;
 mod metrics;
+mod peers;
 
-pub use caller::{Caller, Gatekeeper, LoopbackOnly};
+pub use bearer::Bearers;
+pub use caller::{Caller, Gatekeeper, LoopbackOnly, Origin};
 pub use entrance::{Entrance, EntranceLimits};
 pub use methods::{DescriptorError, Methods};
 pub use metrics::{Door, RpcMetrics};
+pub use peers::Peers;

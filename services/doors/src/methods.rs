@@ -42,6 +42,12 @@ impl Methods {
         Ok(Self { streams })
     }
 
+    /// Whether there is such a method.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        self.streams.contains_key(path)
+    }
+
     /// Whether a method takes or gives streams.
     #[must_use]
     pub fn is_streaming(&self, path: &str) -> bool {

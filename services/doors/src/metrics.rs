@@ -21,6 +21,8 @@ pub enum Door {
     Grpc,
     /// The broker's topics.
     Broker,
+    /// Another service of the same process.
+    Within,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

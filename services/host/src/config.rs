@@ -10,6 +10,8 @@ use zonecast_doors::{
 };
 use zonecast_store::{DatabaseOptions, MigrationError, StoreError, UrlError};
 
+use crate::MountError;
+
 /// Everything that a host needs to know.
 pub struct HostConfig {
     /// The database.
@@ -89,6 +91,14 @@ pub enum HostError {
         /// The address.
         address: String,
     },
+    /// A service cannot serve.
+    #[error("the service {service} cannot serve: {source}")]
+    Service {
+        /// Which one.
+        service: &'static str,
+        /// Why.
+        source: MountError,
+    },
     /// The admin address cannot be had.
     #[error("admin HTTP cannot listen on {address}: {source}")]
     Admin {
@@ -110,6 +120,7 @@ impl HostError {
             Self::Descriptors(_) => "descriptors",
             Self::Grpc(error) => error.kind(),
             Self::BrokerOpenToAll { .. } => "broker_open_to_all",
+            Self::Service { .. } => "service",
             Self::Admin { .. } => "admin",
         }
     }

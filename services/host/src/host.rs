@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tonic::service::Routes;
 use zonecast_doors::{
-    Entrance, Methods, RpcMetrics,
+    Entrance, Methods, Peers, RpcMetrics,
     grpc::{GrpcConfig, GrpcDoor},
 };
 use zonecast_store::{
@@ -21,7 +21,7 @@ use zonecast_store::{
 };
 
 use crate::{
-    Definition, Ground, HostConfig, HostError,
+    Definition, Ground, HostConfig, HostError, Tasks,
     admin::{self, Admin},
     broker_end::{Line, Supervisor},
     metrics::{self, Outboxes},
@@ -50,6 +50,7 @@ pub struct Host {
     /// Whether no calls by the broker are under way any more.
     broker_door_is_shut: watch::Receiver<bool>,
     relays: Vec<JoinHandle<()>>,
+    tasks: Tasks,
     broker: JoinHandle<()>,
     grace: Duration,
 }
@@ -94,6 +95,7 @@ impl Host {
             }
         }
         let (connected, client) = watch::channel(None);
+        let (peers, tasks) = (Peers::new(client.clone()), Tasks::default());
         let phase = watch::Sender::new(Phase::Serving);
         let mut routes = Routes::default();
         let (mut relays, mut stats) = (Vec::new(), Vec::new());
@@ -101,8 +103,10 @@ impl Host {
             let line = Line::new(client.clone(), lane);
             let relay = Relay::new(database.clone(), service.name, line, RelayOptions::default());
             let (database, changed) = (database.clone(), relay.wake());
-            let ground = Ground { database, changed, message_bytes_max: config.message_bytes_max };
-            routes = (service.mount)(&ground, routes);
+            let message_bytes_max = config.message_bytes_max;
+            let ground = Ground { database, changed, message_bytes_max, peers: peers.clone(), tasks: tasks.clone() };
+            let failed = |source| HostError::Service { service: service.name, source };
+            routes = (service.mount)(ground, routes).await.map_err(failed)?;
             stats.push((service.name, relay.stats()));
             let mut phase = phase.subscribe();
             relays.push(tokio::spawn(relay.run(async move {
@@ -113,6 +117,7 @@ impl Host {
         let methods = Methods::of(config.descriptors, &names)?;
         let rpcs = RpcMetrics::default();
         let entrance = Entrance::new(routes.prepare(), methods, config.gatekeeper, rpcs.clone(), config.limits);
+        peers.set_within(entrance.clone());
 
         let is_connected = Arc::new(AtomicBool::new(false));
         let outboxes = Outboxes { relays: stats, broker_is_connected: Arc::clone(&is_connected) };
@@ -141,7 +146,7 @@ impl Host {
         let broker = tokio::spawn(supervisor.run(phase.subscribe()));
         grpc.set_serving(true).await;
         is_ready.store(true, Release);
-        Ok(Self { database, grpc, admin, is_ready, phase, broker_door_is_shut, relays, broker, grace })
+        Ok(Self { database, grpc, admin, is_ready, phase, broker_door_is_shut, relays, tasks, broker, grace })
     }
 
     /// The TCP address of the gRPC door.
@@ -163,6 +168,9 @@ impl Host {
         self.phase.send_replace(Phase::Leaving);
         let broker_door = timeout(self.grace, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
         let _ = tokio::join!(self.grpc.close(self.grace), broker_door);
+        if timeout(self.grace, self.tasks.end()).await.is_err() {
+            tracing::warn!("the services' own work did not end within the grace");
+        }
         self.phase.send_replace(Phase::Publishing);
         for relay in self.relays {
             ended("publishing changes", relay, self.grace).await;

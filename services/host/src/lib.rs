@@ -19,5 +19,5 @@ mod host;
 mod metrics;
 
 pub use config::{BrokerEnd, GrpcEnd, HostConfig, HostError};
-pub use definition::{Definition, Ground};
+pub use definition::{Definition, Ground, Mount, MountError, Mounting, Tasks, mount};
 pub use host::{Host, migrate};

@@ -1,4 +1,4 @@
-//! What the services' tests share: a database of its own for each test, on SQLite and on a real PostgreSQL.
+//! What the services' tests share: a database of its own for each test, on SQLite and on a real PostgreSQL, and callers.
 //!
 //! `cargo xtask test` starts a PostgreSQL server and names it in [`POSTGRES_VARIABLE`]. Where that is not set, the tests on
 //! PostgreSQL say loudly that they did not run; with `CI` set they fail.
@@ -10,6 +10,7 @@
     reason = "a test's support fails the test, and says what did not run"
 )]
 
+mod callers;
 mod proxy;
 
 use std::{future::Future, str::FromStr};
@@ -18,6 +19,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tempfile::TempDir;
 use zonecast_store::{Database, DatabaseOptions, DatabaseUrl, new_id};
 
+pub use callers::{by, caller, caller_with};
 pub use proxy::Proxy;
 pub use zonecast_store::Migrations;
 

@@ -6,7 +6,7 @@
 //! Deliberately absent: passwords and tokens (the auth service's), avatars (the characters service's). Whoever keeps
 //! something of a user hears of `users.deleted`, and deletes it.
 //!
-//! Start at [`DEFINITION`], by which a host runs it.
+//! Start at [`definition`], by which a host runs it.
 
 mod name;
 mod reserved;
@@ -15,7 +15,7 @@ mod store;
 
 use tonic::service::Routes;
 use zonecast_api::users::v1::users_service_server::{SERVICE_NAME, UsersServiceServer};
-use zonecast_host::{Definition, Ground};
+use zonecast_host::{Definition, Ground, mount};
 use zonecast_store::{Database, Migrations, migrations};
 
 pub use name::{Name, NameError, lookup_key};
@@ -29,13 +29,15 @@ pub const NAME: &str = "users";
 pub const MIGRATIONS: Migrations = migrations!("users", 1 "0001_users");
 
 /// The service, for the list of all services.
-pub const DEFINITION: Definition = Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount };
-
-fn mount(ground: &Ground, routes: Routes) -> Routes {
-    match &ground.database {
-        Database::Sqlite(pool) => add(ground, routes, SqliteUsers::new(pool.clone())),
-        Database::Postgres(pool) => add(ground, routes, PostgresUsers::new(pool.clone())),
-    }
+#[must_use]
+pub fn definition() -> Definition {
+    let mount = mount(async |ground: Ground, routes| {
+        Ok(match &ground.database {
+            Database::Sqlite(pool) => add(&ground, routes, SqliteUsers::new(pool.clone())),
+            Database::Postgres(pool) => add(&ground, routes, PostgresUsers::new(pool.clone())),
+        })
+    });
+    Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
 }
 
 fn add(ground: &Ground, routes: Routes, store: impl UserStore) -> Routes {

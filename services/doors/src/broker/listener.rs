@@ -18,7 +18,7 @@ use super::{
     TOPIC_PREFIX,
     message::{self, Unary},
 };
-use crate::{Door, Entrance};
+use crate::{Door, Entrance, Origin};
 
 /// Most requests of one service that are read and not yet answered; then reading waits.
 const UNDER_WAY_MAX: usize = 2_048;
@@ -96,7 +96,10 @@ impl Listener {
         let none = HeaderMap::new();
         let deadline = arrived + self.entrance.patience(request.as_ref().map_or(&none, Request::headers));
         let answer = match request {
-            Ok(request) => self.answer(request).await,
+            Ok(mut request) => {
+                request.extensions_mut().insert(Origin::Client(event.source()));
+                self.answer(request).await
+            }
             Err(status) => Err(status),
         };
         let mut reply = answer.unwrap_or_else(|status| message::refusal(&status)).encode_to_vec();

@@ -8,6 +8,7 @@ use zonecast_api::users::v1::users_service_server::UsersService;
 use zonecast_doors::Caller;
 use zonecast_protocol::users::v1::{CreateUserRequest, User};
 use zonecast_store::Database;
+use zonecast_testing::by;
 use zonecast_users::{Name, PostgresUsers, SqliteUsers, Users};
 
 /// Calls `$body` with the store of a database, whichever it is.
@@ -42,12 +43,6 @@ pub(crate) fn service(database: &Database) -> Arc<dyn UsersService> {
 /// A request of somebody who may do everything.
 pub(crate) fn by_local<T>(message: T) -> Request<T> {
     by(Caller::local(), message)
-}
-
-pub(crate) fn by<T>(caller: Caller, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.extensions_mut().insert(caller);
-    request
 }
 
 pub(crate) async fn create(service: &Arc<dyn UsersService>, name: &str) -> Result<User, Status> {

@@ -1,14 +1,13 @@
 //! The service as its callers see it.
 
 use tonic::{Code, Request, Response};
-use zonecast_doors::Caller;
 use zonecast_protocol::users::v1::{
     CreateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, UpdateUserRequest, get_user_request::By,
 };
-use zonecast_testing::{TestDatabase, on_both_databases};
+use zonecast_testing::{TestDatabase, by, caller, on_both_databases};
 use zonecast_users::MIGRATIONS;
 
-use crate::ground::{by, by_local, create, service};
+use crate::ground::{by_local, create, service};
 
 async fn a_user_lives(test: TestDatabase) {
     let users = service(&test.database);
@@ -91,7 +90,7 @@ async fn nothing_is_done_for_who_may_not(test: TestDatabase) {
     let made = create(&users, "somebody7").await.unwrap();
     let unknown = users.create_user(Request::new(CreateUserRequest { name: "intruder".into() })).await.unwrap_err();
     assert_eq!(unknown.code(), Code::Unauthenticated);
-    let reader = || Caller::new("reader", ["users.read".to_owned()]);
+    let reader = || caller("service:reader", &["users.read"]);
     let get = || GetUserRequest { by: Some(By::Id(made.id.clone())) };
     users.get_user(by(reader(), get())).await.unwrap();
     let refused = [
@@ -100,14 +99,14 @@ async fn nothing_is_done_for_who_may_not(test: TestDatabase) {
             .delete_user(by(reader(), DeleteUserRequest { id: made.id.clone(), etag: String::new() }))
             .await
             .map(|_| ()),
-        users.list_users(by(Caller::new("x", []), ListUsersRequest::default())).await.map(|_| ()),
-        users.get_user(by(Caller::new("x", []), get())).await.map(|_| ()),
+        users.list_users(by(caller("service:x", &[]), ListUsersRequest::default())).await.map(|_| ()),
+        users.get_user(by(caller("service:x", &[]), get())).await.map(|_| ()),
     ];
     for outcome in refused {
         assert_eq!(outcome.unwrap_err().code(), Code::PermissionDenied);
     }
     // What is one's own needs no right.
-    let own = || Caller::new(made.id.clone(), []);
+    let own = || caller(&format!("user:{}", made.id), &[]);
     users.get_user(by(own(), get())).await.unwrap();
     let request = UpdateUserRequest { id: made.id.clone(), etag: made.etag.clone(), name: Some("renamed".into()) };
     users.update_user(by(own(), request)).await.map(Response::into_inner).unwrap();
