@@ -25,6 +25,7 @@ use zonecast_protocol::{
 
 use self::coalescing::is_much;
 pub(crate) use self::{
+    coalescing::WRITE_BYTES,
     gauge::Gauge,
     succession::{Heritage, Resume, TakeOver},
 };
