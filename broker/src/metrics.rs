@@ -97,7 +97,7 @@ impl Totals {
     fn add_families(&mut self, shared: &Shared, snapshots: &[Snapshot]) {
         let mut by_class = BTreeMap::new();
         let (mut refusals, mut ended, mut failed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (mut drops, mut settled) = (BTreeMap::new(), BTreeMap::new());
+        let (mut drops, mut settled, mut tokens) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for Snapshot { stats, .. } in snapshots {
             for (class, count) in [
                 ("reliable", stats.events_in.reliable),
@@ -124,6 +124,9 @@ impl Totals {
             for (end, count) in &stats.sessions_ended {
                 *ended.entry((*end).to_owned()).or_default() += count;
             }
+            for (result, count) in &stats.tokens {
+                *tokens.entry((*result).to_owned()).or_default() += count;
+            }
             for (reason, count) in &stats.handshakes_failed {
                 *failed.entry((*reason).to_owned()).or_default() += count;
             }
@@ -138,6 +141,7 @@ impl Totals {
             ("refusals", "Requests and publishes refused", "code", refusals),
             ("sessions_ended", "Sessions that ended", "code", ended),
             ("handshakes_failed", "Connections that came to no session", "reason", failed),
+            ("token_checks", "Tokens shown at a hello or to renew a session, by what came of it", "result", tokens),
             ("tls_reloads", "Times that new certificates were to be taken", "result", reloads),
         ];
         // Gauges both: a world's count ends with its last zone, and worlds change places with `other`.
