@@ -57,6 +57,8 @@ pub(crate) enum Effect<T> {
         what: Renewal,
         refusal: Refusal,
     },
+    /// What came of a token that was shown: it ends in so many milliseconds, or is not taken.
+    TokenShown(Result<u64, Refusal>),
     GoingAway(wire::GoAway),
 }
 
@@ -66,6 +68,16 @@ pub(crate) enum SessionError {
     Frame(FrameError),
     Violation(&'static str),
 }
+
+/// How the broker says that a request was carried out.
+enum Done {
+    /// With the epoch.
+    Applied(u64),
+    /// With the milliseconds that the token has left.
+    Renewed(u64),
+}
+
+const OTHER_ANSWER: &str = "an answer is to another kind of request";
 
 struct Renewing {
     request_id: u64,
@@ -206,6 +218,8 @@ impl<T> Session<T> {
         self.renewing.clear();
         for pending in std::mem::take(&mut self.pending) {
             match pending.operation {
+                // The next session begins with a token of its own.
+                Operation::ShowToken(_) => {}
                 Operation::HandOver { .. } if pending.request_id.is_some() => {
                     self.answer(pending.token, Err(OperationError::ConnectionLost));
                 }
@@ -218,7 +232,10 @@ impl<T> Session<T> {
     /// Takes a frame of the control stream.
     pub(crate) fn on_frame(&mut self, frame: ServerFrame) -> Result<(), SessionError> {
         match frame {
-            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(applied.epoch)),
+            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(Done::Applied(applied.epoch))),
+            ServerFrame::Renewed(renewed) => {
+                return self.on_answer(renewed.request_id, Ok(Done::Renewed(renewed.token_expires_in_ms)));
+            }
             ServerFrame::RequestRefused(refused) => {
                 let refusal = refusal(refused.code, refused.message);
                 return self.on_answer(refused.request_id, Err(refusal));
@@ -240,10 +257,11 @@ impl<T> Session<T> {
         Ok(())
     }
 
-    fn on_answer(&mut self, request_id: u64, result: Result<u64, Refusal>) -> Result<(), SessionError> {
+    fn on_answer(&mut self, request_id: u64, result: Result<Done, Refusal>) -> Result<(), SessionError> {
         if let Some(renewing) = self.renewing.pop_front_if(|renewing| renewing.request_id == request_id) {
             match result {
-                Ok(_epoch) => {}
+                Ok(Done::Applied(_epoch)) => {}
+                Ok(Done::Renewed(_)) => return Err(SessionError::Violation(OTHER_ANSWER)),
                 Err(refusal) => self.on_renewal_refused(renewing.what, refusal),
             }
             self.go_on_when_renewed();
@@ -251,11 +269,7 @@ impl<T> Session<T> {
         }
         match self.pending.pop_front() {
             Some(pending) if self.renewing.is_empty() && pending.request_id == Some(request_id) => {
-                if result.is_ok() {
-                    self.apply(pending.operation);
-                }
-                self.answer(pending.token, result.map_err(OperationError::Refused));
-                Ok(())
+                self.on_done(pending.operation, pending.token, result)
             }
             unanswered => {
                 if let Some(pending) = unanswered {
@@ -264,6 +278,30 @@ impl<T> Session<T> {
                 Err(SessionError::Violation("an answer is not to the oldest request"))
             }
         }
+    }
+
+    fn on_done(
+        &mut self,
+        operation: Operation,
+        token: Option<T>,
+        result: Result<Done, Refusal>,
+    ) -> Result<(), SessionError> {
+        let is_token = matches!(operation, Operation::ShowToken(_));
+        let result = match result {
+            Ok(Done::Renewed(expires_in_ms)) if is_token => Ok(expires_in_ms),
+            Ok(Done::Applied(epoch)) if !is_token => Ok(epoch),
+            Ok(_) => return Err(SessionError::Violation(OTHER_ANSWER)),
+            Err(refusal) => Err(refusal),
+        };
+        if is_token {
+            self.effects.push_back(Effect::TokenShown(result));
+            return Ok(());
+        }
+        if result.is_ok() {
+            self.apply(operation);
+        }
+        self.answer(token, result.map_err(OperationError::Refused));
+        Ok(())
     }
 
     /// Finds out what of it is refused, by asking for less at a time.
@@ -337,6 +375,7 @@ impl<T> Session<T> {
             Operation::Unsubscribe(id) => {
                 self.topics.remove(&id);
             }
+            Operation::ShowToken(_) => {}
         }
     }
 
