@@ -76,6 +76,16 @@ impl Totals {
                 "When the broker's certificate expires, in seconds since 1970; 0 when that cannot be read",
                 shared.serving.expires_at().unwrap_or(0),
             ),
+            (
+                "token_keys_read_timestamp_seconds",
+                "When the keys for tokens were read last, in seconds since 1970; 0 for never",
+                shared.config.trust_upkeep.read_at().0,
+            ),
+            (
+                "token_revocations_read_timestamp_seconds",
+                "When the revocations were read last, in seconds since 1970; 0 for never",
+                shared.config.trust_upkeep.read_at().1,
+            ),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };

@@ -15,6 +15,7 @@ mod raw;
 mod relay;
 mod reliability;
 mod reload;
+mod renewal;
 mod restart;
 mod resume;
 mod routing;
