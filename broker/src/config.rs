@@ -1,11 +1,13 @@
 //! What a broker is told at its start, validated.
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use zonecast_core::{OutboxLimits, Rights};
-use zonecast_protocol::Limits;
+use tokio::sync::watch;
+use zonecast_access::Trust;
+use zonecast_core::OutboxLimits;
+use zonecast_protocol::{Limits, Rights};
 
-use crate::{BrokerTls, ResetSecret};
+use crate::{BrokerTls, ResetSecret, TrustUpkeep};
 
 /// Everything a broker needs to know. [`BrokerConfig::new`] has the defaults.
 #[derive(Debug, Clone)]
@@ -21,8 +23,13 @@ pub struct BrokerConfig {
     /// From which the keys are made by which clients notice a restart. By default the private key of the certificate
     /// that the broker starts with; a secret of its own outlives that key.
     pub reset_secret: Option<ResetSecret>,
-    /// What clients may do.
+    /// What any client may do. What its token says bounds it beside.
     pub rights: Rights,
+    /// Whose tokens admit clients, followed as it changes: who shows no valid token is not admitted, and whose token
+    /// expires or is revoked is sent away. None: tokens are not looked at, and everybody is admitted.
+    pub trust: Option<watch::Receiver<Arc<Trust>>>,
+    /// How `trust` is kept up to date.
+    pub trust_upkeep: Arc<TrustUpkeep>,
     /// Limits that clients are told of.
     pub limits: Limits,
     /// Bounds of what one client may publish.
@@ -202,7 +209,9 @@ impl BrokerConfig {
             workers: cores.min(NonZeroUsize::new(WORKERS_MAX).unwrap_or(NonZeroUsize::MIN)),
             tls,
             reset_secret: None,
-            rights: Rights::default(),
+            rights: Rights::everything(),
+            trust: None,
+            trust_upkeep: Arc::default(),
             limits: Limits::default(),
             publishes: PublishLimits::default(),
             outbox: OutboxLimits::default(),

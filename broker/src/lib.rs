@@ -16,6 +16,7 @@ mod broker;
 mod config;
 mod connection;
 mod endpoint;
+mod grant;
 mod local;
 mod mail;
 mod metrics;
@@ -31,6 +32,8 @@ pub use config::{
     WORKERS_MAX,
 };
 pub use endpoint::EndpointError;
+pub use grant::TrustUpkeep;
 pub use local::{LocalBroker, LocalGround, LocalWorker};
 pub use tls::{BrokerTls, ResetSecret, SecretTooShort, TlsError, client_named_by};
-pub use zonecast_core::{OutboxLimits, Rights};
+pub use zonecast_core::OutboxLimits;
+pub use zonecast_protocol::Rights;

@@ -76,6 +76,16 @@ impl Totals {
                 "When the broker's certificate expires, in seconds since 1970; 0 when that cannot be read",
                 shared.serving.expires_at().unwrap_or(0),
             ),
+            (
+                "token_keys_read_timestamp_seconds",
+                "When the keys for tokens were read last, in seconds since 1970; 0 for never",
+                shared.config.trust_upkeep.read_at().0,
+            ),
+            (
+                "token_revocations_read_timestamp_seconds",
+                "When the revocations were read last, in seconds since 1970; 0 for never",
+                shared.config.trust_upkeep.read_at().1,
+            ),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];
         let mut totals = Self { gauges, counters: counters(&total), ..Self::default() };
@@ -97,7 +107,7 @@ impl Totals {
     fn add_families(&mut self, shared: &Shared, snapshots: &[Snapshot]) {
         let mut by_class = BTreeMap::new();
         let (mut refusals, mut ended, mut failed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (mut drops, mut settled) = (BTreeMap::new(), BTreeMap::new());
+        let (mut drops, mut settled, mut tokens) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for Snapshot { stats, .. } in snapshots {
             for (class, count) in [
                 ("reliable", stats.events_in.reliable),
@@ -124,6 +134,9 @@ impl Totals {
             for (end, count) in &stats.sessions_ended {
                 *ended.entry((*end).to_owned()).or_default() += count;
             }
+            for (result, count) in &stats.tokens {
+                *tokens.entry((*result).to_owned()).or_default() += count;
+            }
             for (reason, count) in &stats.handshakes_failed {
                 *failed.entry((*reason).to_owned()).or_default() += count;
             }
@@ -138,6 +151,7 @@ impl Totals {
             ("refusals", "Requests and publishes refused", "code", refusals),
             ("sessions_ended", "Sessions that ended", "code", ended),
             ("handshakes_failed", "Connections that came to no session", "reason", failed),
+            ("token_checks", "Tokens shown at a hello or to renew a session, by what came of it", "result", tokens),
             ("tls_reloads", "Times that new certificates were to be taken", "result", reloads),
         ];
         // Gauges both: a world's count ends with its last zone, and worlds change places with `other`.

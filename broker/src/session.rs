@@ -29,6 +29,7 @@ pub(crate) use self::{
     gauge::Gauge,
     succession::{Heritage, Resume, TakeOver},
 };
+use crate::grant::Grant;
 
 /// Bytes of answers that wait on the control stream before the session's own requests and publishes wait.
 const CONTROL_BYTES_SOFT: usize = 256 << 10;
@@ -59,11 +60,20 @@ impl From<NeverSaid> for AckError {
     }
 }
 
+/// Whose a session is.
+pub(crate) struct Bearer {
+    pub(crate) client: ClientId,
+    pub(crate) incarnation: u64,
+    pub(crate) grant: Grant,
+}
+
 /// One session, shared by the tasks of its connection. Lives on one thread.
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) client: ClientId,
     pub(crate) incarnation: u64,
+    /// What lets it be.
+    pub(crate) grant: RefCell<Grant>,
     /// For how long it outlives its link; zero: not at all.
     pub(crate) resume_window: Duration,
     pub(crate) rules: RefCell<SessionRules>,
@@ -114,18 +124,19 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         id: SessionId,
-        client: ClientId,
-        incarnation: u64,
+        bearer: Bearer,
         resume_window: Duration,
         rules: SessionRules,
         limits: OutboxLimits,
         publish_rate: TokenBucket,
     ) -> Self {
+        let Bearer { client, incarnation, grant } = bearer;
         let keeps = !resume_window.is_zero();
         Self {
             id,
             client,
             incarnation,
+            grant: RefCell::new(grant),
             resume_window,
             rules: RefCell::new(rules),
             gauge: Arc::default(),
@@ -264,6 +275,11 @@ impl Session {
         let mut rate = self.publish_rate.borrow_mut();
         rate.take(count, now_us);
         Duration::from_micros(rate.wait_us(now_us))
+    }
+
+    /// From now on counts by another rate.
+    pub(crate) fn change_publish_rate(&self, per_second: u32, burst: u32, now_us: u64) {
+        self.publish_rate.borrow_mut().change(per_second, burst, now_us);
     }
 
     /// Queues a frame for the control stream.

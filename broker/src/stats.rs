@@ -11,6 +11,8 @@ pub(crate) const MATCH_SAMPLE_EVERY: u64 = 64;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stats {
     pub(crate) handshakes_failed: FxHashMap<&'static str, u64>,
+    /// Tokens that were looked at, by what was found.
+    pub(crate) tokens: FxHashMap<&'static str, u64>,
     /// Handshakes put off until the peer has shown that its address is its own.
     pub(crate) retries_out: u64,
     pub(crate) sessions_opened: u64,

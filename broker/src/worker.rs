@@ -1,5 +1,6 @@
 //! One worker: its copy of the interest table, its sessions, and how it deals with the other workers.
 
+mod grants;
 mod interest;
 mod processing;
 mod retained;

@@ -1,7 +1,6 @@
 //! How a client is set up: what the application says, and the checked form of it.
 
 use std::{
-    fmt,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -10,7 +9,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use zonecast_protocol::ClientId;
 
-use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig};
+use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig, token::TokenSource};
 
 mod transport;
 
@@ -34,7 +33,7 @@ pub struct ClientConfig {
     addresses: Vec<String>,
     server_name: Option<String>,
     tls: Option<TlsConfig>,
-    token: AccessToken,
+    token: TokenSource,
     incarnation: Option<u64>,
     seed: Option<u64>,
     endpoint: Option<quinn::Endpoint>,
@@ -43,16 +42,6 @@ pub struct ClientConfig {
     queues: Queues,
     resume_window: Duration,
     coalesce: Duration,
-}
-
-/// A secret, which must not be seen in a log.
-#[derive(Clone)]
-pub(crate) struct AccessToken(pub(crate) String);
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_empty() { "none" } else { "hidden" })
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -102,7 +91,7 @@ impl ClientConfig {
             addresses: Vec::new(),
             server_name: None,
             tls: None,
-            token: AccessToken(String::new()),
+            token: TokenSource::Fixed(String::new()),
             incarnation: None,
             seed: None,
             endpoint: None,
@@ -147,9 +136,24 @@ impl ClientConfig {
         self
     }
 
-    /// The access token for brokers that ask for one. Default: none.
+    /// The access token for brokers that ask for one. Default: none. When it has expired, so has the client: see
+    /// [`token_from`](Self::token_from).
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = AccessToken(token.into());
+        self.token = TokenSource::Fixed(token.into());
+        self
+    }
+
+    /// Whom to ask for the access token: at each attempt to connect, and in time before the one shown last expires, by which
+    /// the session is renewed without an interruption. May wait up to 10 s.
+    ///
+    /// Where a broker refuses one ([`ErrorCode::Unauthenticated`](crate::ErrorCode)), it is asked for another a few times
+    /// before the client gives up.
+    pub fn token_from<F, E>(mut self, source: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<String, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.token = TokenSource::asking(source);
         self
     }
 
@@ -352,7 +356,7 @@ fn broker(address: &str, server_name: Option<&str>) -> Result<Broker, ConnectErr
 pub(crate) struct Settings {
     pub(crate) client_id: ClientId,
     pub(crate) brokers: Vec<Broker>,
-    pub(crate) token: AccessToken,
+    pub(crate) token: TokenSource,
     pub(crate) incarnation: u64,
     pub(crate) seed: u64,
     pub(crate) endpoint: quinn::Endpoint,

@@ -20,6 +20,7 @@ mod driver;
 mod effects;
 mod lane;
 mod live;
+mod renewing;
 
 pub(crate) use driver::Driver;
 

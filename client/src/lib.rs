@@ -100,6 +100,7 @@ mod session;
 mod state;
 mod sync;
 mod tls;
+mod token;
 mod topics;
 mod zones;
 

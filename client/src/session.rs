@@ -19,11 +19,13 @@ use zonecast_protocol::{
     wire::{self, client_frame, server_frame::Frame as ServerFrame},
 };
 
+mod answers;
 mod operation;
 mod pending;
 mod renewal;
 mod zone_ids;
 
+use answers::Done;
 pub(crate) use operation::Operation;
 pub(crate) use renewal::Renewal;
 use zone_ids::ZoneIds;
@@ -57,6 +59,8 @@ pub(crate) enum Effect<T> {
         what: Renewal,
         refusal: Refusal,
     },
+    /// What came of a token that was shown: it ends in so many milliseconds, or is not taken.
+    TokenShown(Result<u64, Refusal>),
     GoingAway(wire::GoAway),
 }
 
@@ -206,6 +210,8 @@ impl<T> Session<T> {
         self.renewing.clear();
         for pending in std::mem::take(&mut self.pending) {
             match pending.operation {
+                // The next session begins with a token of its own.
+                Operation::ShowToken(_) => {}
                 Operation::HandOver { .. } if pending.request_id.is_some() => {
                     self.answer(pending.token, Err(OperationError::ConnectionLost));
                 }
@@ -218,7 +224,10 @@ impl<T> Session<T> {
     /// Takes a frame of the control stream.
     pub(crate) fn on_frame(&mut self, frame: ServerFrame) -> Result<(), SessionError> {
         match frame {
-            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(applied.epoch)),
+            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(Done::Applied(applied.epoch))),
+            ServerFrame::Renewed(renewed) => {
+                return self.on_answer(renewed.request_id, Ok(Done::Renewed(renewed.token_expires_in_ms)));
+            }
             ServerFrame::RequestRefused(refused) => {
                 let refusal = refusal(refused.code, refused.message);
                 return self.on_answer(refused.request_id, Err(refusal));
@@ -238,43 +247,6 @@ impl<T> Session<T> {
             ServerFrame::Datagrams(_) => return Err(misplaced("Datagrams", "on the control stream")),
         }
         Ok(())
-    }
-
-    fn on_answer(&mut self, request_id: u64, result: Result<u64, Refusal>) -> Result<(), SessionError> {
-        if let Some(renewing) = self.renewing.pop_front_if(|renewing| renewing.request_id == request_id) {
-            match result {
-                Ok(_epoch) => {}
-                Err(refusal) => self.on_renewal_refused(renewing.what, refusal),
-            }
-            self.go_on_when_renewed();
-            return Ok(());
-        }
-        match self.pending.pop_front() {
-            Some(pending) if self.renewing.is_empty() && pending.request_id == Some(request_id) => {
-                if result.is_ok() {
-                    self.apply(pending.operation);
-                }
-                self.answer(pending.token, result.map_err(OperationError::Refused));
-                Ok(())
-            }
-            unanswered => {
-                if let Some(pending) = unanswered {
-                    self.pending.push_front(pending);
-                }
-                Err(SessionError::Violation("an answer is not to the oldest request"))
-            }
-        }
-    }
-
-    /// Finds out what of it is refused, by asking for less at a time.
-    fn on_renewal_refused(&mut self, what: Renewal, refusal: Refusal) {
-        match what.split() {
-            Ok((one_half, other_half)) => {
-                self.renew(one_half);
-                self.renew(other_half);
-            }
-            Err(single) => self.drop_refused(single, refusal),
-        }
     }
 
     fn drop_refused(&mut self, what: Renewal, refusal: Refusal) {
@@ -337,6 +309,7 @@ impl<T> Session<T> {
             Operation::Unsubscribe(id) => {
                 self.topics.remove(&id);
             }
+            Operation::ShowToken(_) => {}
         }
     }
 

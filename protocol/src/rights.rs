@@ -184,6 +184,12 @@ impl Rights {
         missing("topics.publish", format_args!("topic {topic:?} is not among those permitted"))
     }
 
+    /// Whether there is any topic to which the client may listen.
+    #[must_use]
+    pub fn may_subscribe(&self) -> bool {
+        self.subscribe_topics != Permitted::none()
+    }
+
     /// Checks a pattern that is to be subscribed to.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ pub use interest::{InterestChange, InterestOp, KindFilter, SessionId, TopicInter
 pub use limits::OutboxLimits;
 pub use outbound::{Arrival, EventHead, OutboundEvent, Outcome, Ticket};
 pub use outbox::{Chunks, Datagrams, Drained, LeftDeliveries, NeverSent, Outbox, Pushed, ResumePoint, Succession};
-pub use rights::Rights;
+pub use rights::SessionRights;
 pub use router::{Router, WorldStats};
 pub use session::{Admitted, RefusedPublish, SessionRules};
 pub use standing::Standing;

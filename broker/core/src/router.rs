@@ -139,6 +139,12 @@ impl Router {
         self.holdings.get(&session).map_or(0, |held| held.zones.len())
     }
 
+    /// The topics that a session listens to with their ids, in no particular order.
+    pub fn topics(&self, session: SessionId) -> impl Iterator<Item = (u32, &TopicInterest)> {
+        let topics = self.holdings.get(&session).into_iter().flat_map(|held| held.topics.iter());
+        topics.map(|(id, interest)| (*id, interest))
+    }
+
     /// Whether a session holds a topic subscription under this id.
     #[must_use]
     pub fn holds_topic(&self, session: SessionId, id: u32) -> bool {

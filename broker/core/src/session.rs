@@ -4,12 +4,12 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use zonecast_protocol::{
     AckLevel, DeliveryClass, EventView, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, PublishView, QueueGroup, Refusal,
-    Target, TopicPattern, WorldName, Zone,
+    TopicPattern, WorldName, Zone,
     codec::DELIVER_OVERHEAD_BYTES_MAX,
     wire::{self, ErrorCode},
 };
 
-use crate::{InterestOp, KindFilter, Rights, Router, SessionId, Standing, TopicInterest, ZoneInterest};
+use crate::{InterestOp, KindFilter, Router, SessionId, SessionRights, Standing, TopicInterest, ZoneInterest};
 
 /// The rules of one session: who it is, what it may do, and how far its lanes have come.
 ///
@@ -20,7 +20,7 @@ use crate::{InterestOp, KindFilter, Rights, Router, SessionId, Standing, TopicIn
 pub struct SessionRules {
     session: SessionId,
     source: u64,
-    rights: Arc<Rights>,
+    rights: SessionRights,
     limits: Arc<Limits>,
     standing: Standing,
 }
@@ -52,7 +52,7 @@ fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Refusal> 
 impl SessionRules {
     /// The rules of a new session.
     #[must_use]
-    pub fn new(session: SessionId, source: u64, rights: Arc<Rights>, limits: Arc<Limits>) -> Self {
+    pub fn new(session: SessionId, source: u64, rights: SessionRights, limits: Arc<Limits>) -> Self {
         let standing = Standing::new(limits.lanes_max);
         Self { session, source, rights, limits, standing }
     }
@@ -72,6 +72,22 @@ impl SessionRules {
     /// Goes on where another session stood, whose interest this one now holds.
     pub fn resume(&mut self, standing: Standing) {
         self.standing = standing;
+    }
+
+    /// What the session may do.
+    #[must_use]
+    pub fn rights(&self) -> &SessionRights {
+        &self.rights
+    }
+
+    /// Gives the session other rights, which must permit all that it holds.
+    ///
+    /// # Errors
+    /// They do not; then the old ones stay.
+    pub fn replace_rights(&mut self, router: &Router, rights: SessionRights) -> Result<(), Refusal> {
+        rights.check_held(router, self.session, self.source)?;
+        self.rights = rights;
+        Ok(())
     }
 
     /// Takes note of a request's number.
@@ -129,9 +145,9 @@ impl SessionRules {
             );
             return refuse(ErrorCode::PayloadTooLarge, message);
         }
-        if let Target::Place { world, .. } = event.target {
-            self.rights.check_world(world)?;
-            self.rights.check_kind(event.kind)?;
+        self.rights.check_publish(&event.target, event.kind)?;
+        if !event.reply_to.is_empty() {
+            self.rights.check_reply_to(event.reply_to, self.source)?;
         }
         if !in_order {
             let message =
@@ -207,7 +223,7 @@ impl SessionRules {
         let rectangle = Zone::new(zone.min_x, zone.min_y, zone.max_x, zone.max_y)?;
         self.limits.check_zone(&rectangle)?;
         let world = WorldName::new(&zone.world)?;
-        self.rights.check_world(world.as_str())?;
+        self.rights.check_zone(world.as_str(), &rectangle)?;
         let most = self.limits.kinds_per_zone_max;
         if zone.kinds.len() > most as usize {
             let message = format!(
@@ -265,7 +281,7 @@ impl SessionRules {
             if router.zone(from, *id) != Some(zone) {
                 return refuse(ErrorCode::UnknownZone, format!("zone {id} is no longer held as it was given"));
             }
-            self.rights.check_world(zone.world.as_str())?;
+            self.rights.check_zone(zone.world.as_str(), &zone.zone)?;
         }
         let mut ops = Vec::with_capacity(2 * zones.len());
         let mut taken = Vec::with_capacity(zones.len());
@@ -321,11 +337,7 @@ impl SessionRules {
 
     fn topic_interest(&self, topic: &wire::TopicSubscription) -> Result<TopicInterest, Refusal> {
         let pattern = TopicPattern::new(&topic.pattern)?;
-        let text = pattern.as_str();
-        if text.starts_with("_inbox") && !text.starts_with(&format!("_inbox.{:016x}.", self.source)) {
-            let message = format!("pattern {text:?}: of _inbox only _inbox.{:016x}.> is this client's", self.source);
-            return refuse(ErrorCode::PermissionDenied, message);
-        }
+        self.rights.check_subscribe(&pattern, self.source)?;
         let queue_group = match topic.queue_group.as_str() {
             "" => None,
             group => Some(QueueGroup::new(group)?),

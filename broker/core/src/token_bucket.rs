@@ -34,9 +34,22 @@ impl TokenBucket {
         if self.rate == 0 {
             return;
         }
+        self.fill(now_us);
+        self.content -= i128::from(count) * SECOND_US.cast_signed();
+    }
+
+    /// From now on fills at another rate, up to another size. What is owed stays owed, and nothing is given.
+    pub fn change(&mut self, per_second: u32, burst: u32, now_us: u64) {
+        self.fill(now_us);
+        self.rate = per_second;
+        self.size = u128::from(burst.max(1)) * SECOND_US;
+        self.content = self.content.min(self.size.cast_signed());
+    }
+
+    fn fill(&mut self, now_us: u64) {
         let passed = now_us.saturating_sub(self.filled_us);
         let filled = self.content + i128::from(passed) * i128::from(self.rate);
-        self.content = filled.min(self.size.cast_signed()) - i128::from(count) * SECOND_US.cast_signed();
+        self.content = filled.min(self.size.cast_signed());
         self.filled_us = self.filled_us.max(now_us);
     }
 
@@ -77,6 +90,20 @@ mod tests {
             bucket.take(u32::MAX, 0);
         }
         assert_eq!(bucket.wait_us(0), 0);
+    }
+
+    #[test]
+    fn another_rate_gives_nothing_and_forgives_nothing() {
+        let mut bucket = TokenBucket::new(1_000, 10, 0);
+        bucket.change(10, 2, 0);
+        bucket.take(3, 0);
+        assert_eq!(bucket.wait_us(0), 100_000, "no more than the new size was there");
+        bucket.change(1_000, 10, 0);
+        assert_eq!(bucket.wait_us(0), 1_000, "the debt is paid at the new rate");
+        let mut bucket = TokenBucket::new(0, 100, 0);
+        bucket.change(10, 1, 5);
+        bucket.take(2, 5);
+        assert_eq!(bucket.wait_us(5), 100_000);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use prost::Message;
-use zonecast_core::{InterestChange, KindFilter, RefusedPublish, Rights, Router, SessionId, SessionRules};
+use zonecast_core::{InterestChange, KindFilter, RefusedPublish, Router, SessionId, SessionRights, SessionRules};
 use zonecast_protocol::codec::DELIVER_OVERHEAD_BYTES_MAX;
 use zonecast_protocol::wire;
 use zonecast_protocol::{
-    AckLevel, DeliveryClass, ErrorCode, HANDED_OVER_ZONE_ID_MIN, Kind, Limits, PublishView, WorldName,
+    AckLevel, DeliveryClass, ErrorCode, HANDED_OVER_ZONE_ID_MIN, Limits, Permitted, PublishRights, PublishView, Rights,
 };
 
 const SOURCE: u64 = 0x65;
@@ -28,9 +28,11 @@ fn limits() -> Limits {
 }
 
 fn rights() -> Rights {
+    let all = Rights::everything();
     Rights {
-        worlds: Some(["earth", "mars"].map(|world| WorldName::new(world).unwrap()).into()),
-        kinds: Some(BTreeSet::from([Kind::new("fire").unwrap()])),
+        worlds: ["earth", "mars"].into_iter().map(|world| world.parse().unwrap()).collect(),
+        publish: PublishRights { kinds: ["fire".parse().unwrap()].into_iter().collect(), ..all.publish },
+        ..all
     }
 }
 
@@ -43,7 +45,8 @@ struct Session {
 impl Session {
     fn new(number: u64, rights: Rights) -> Self {
         let id = SessionId::new(0, number);
-        Self { id, rules: SessionRules::new(id, SOURCE, Arc::new(rights), Arc::new(limits())) }
+        let rights = SessionRights::new(Arc::new(rights), Arc::new(Rights::everything()));
+        Self { id, rules: SessionRules::new(id, SOURCE, rights, Arc::new(limits())) }
     }
 
     fn update_zones(&self, router: &mut Router, request: wire::UpdateZones) -> Result<(), ErrorCode> {
@@ -115,7 +118,7 @@ fn event(lane: u32, lane_seq: u64) -> wire::Event {
 
 #[test]
 fn requests_are_numbered_upwards() {
-    let mut rules = Session::new(1, Rights::default()).rules;
+    let mut rules = Session::new(1, Rights::everything()).rules;
     let code = |rules: &mut SessionRules, id| rules.number_request(id).map_err(|refusal| refusal.code);
     assert_eq!(code(&mut rules, 0), Err(ErrorCode::InvalidArgument));
     assert_eq!(code(&mut rules, 1), Ok(()));
@@ -177,7 +180,7 @@ fn a_publish_keeps_to_limits_and_rights() {
     for kind in ["rain", ""] {
         let other = wire::Event { kind: kind.into(), ..event(0, 1) };
         assert_eq!(code(&other), Err(ErrorCode::PermissionDenied), "{kind:?}");
-        assert_eq!(Session::new(1, Rights::default()).publish(&other, AckLevel::Routed), Ok(AckLevel::Routed));
+        assert_eq!(Session::new(1, Rights::everything()).publish(&other, AckLevel::Routed), Ok(AckLevel::Routed));
     }
     assert_eq!(code(&topic("rain")), Ok(AckLevel::Routed), "rights are for places");
 }
@@ -210,7 +213,8 @@ fn a_delivery_fits_into_a_frame() {
     let code = |frame_bytes_max: usize| {
         let frame_bytes_max = u32::try_from(frame_bytes_max).unwrap();
         let limits = Arc::new(Limits { frame_bytes_max, ..limits() });
-        let mut rules = SessionRules::new(SessionId::new(0, 1), SOURCE, Arc::default(), limits);
+        let everything = SessionRights::new(Arc::new(Rights::everything()), Arc::new(Rights::everything()));
+        let mut rules = SessionRules::new(SessionId::new(0, 1), SOURCE, everything, limits);
         let publish = wire::Publish { event: bytes.clone().into(), ..Default::default() };
         rules.admit(&PublishView::from(&publish)).map(|_| ()).map_err(|refused| refused.refusal.code)
     };
@@ -275,7 +279,7 @@ fn zones_are_handed_over_whole_and_under_ids_of_the_broker() {
     let mut itself = Session::new(1, rights());
     let refused = itself.rules.take_zones(&router, giver.id, given.clone()).unwrap_err();
     assert_eq!(refused.code, ErrorCode::InvalidArgument, "to itself");
-    let mut elsewhere = Session::new(3, Rights { worlds: Some(BTreeSet::new()), kinds: None });
+    let mut elsewhere = Session::new(3, Rights { worlds: Permitted::none(), ..Rights::everything() });
     assert_eq!(giver.hand_over(&mut router, &mut elsewhere, &[1]), Err(ErrorCode::PermissionDenied));
 
     let ids = |taken: Vec<wire::Zone>| taken.into_iter().map(|zone| zone.id).collect::<Vec<_>>();
@@ -336,7 +340,7 @@ proptest! {
             0..30,
         ),
     ) {
-        let (session, mut router) = (Session::new(1, Rights::default()), Router::new());
+        let (session, mut router) = (Session::new(1, Rights::everything()), Router::new());
         let (mut zones, mut topics) = (BTreeSet::new(), BTreeSet::new());
         for (of_zones, replace_all, add_ids, remove) in steps {
             let chosen = |held: &BTreeSet<u32>| -> BTreeSet<u32> {

@@ -54,6 +54,7 @@ pub(super) async fn read(
                 let change = worker.change_interest(|router| session.rules.borrow().update_topics(router, request));
                 answer(&worker, &session, id, change).await;
             }
+            client_frame::Frame::Renew(request) => renew(&worker, &session, &request).await,
             client_frame::Frame::Ping(ping) => {
                 session.answer(server_frame::Frame::Pong(wire::Pong { nonce: ping.nonce }));
             }
@@ -77,13 +78,31 @@ async fn answer(
     request_id: u64,
     change: impl Future<Output = Result<u64, Refusal>>,
 ) {
+    let applied = |epoch| server_frame::Frame::InterestApplied(wire::InterestApplied { request_id, epoch });
+    answer_with(worker, session, request_id, change, applied).await;
+}
+
+async fn renew(worker: &Worker, session: &Session, wire::Renew { request_id, token }: &wire::Renew) {
+    let renewed = |token_expires_in_ms| {
+        server_frame::Frame::Renewed(wire::Renewed { request_id: *request_id, token_expires_in_ms })
+    };
+    answer_with(worker, session, *request_id, worker.renew(session, token), renewed).await;
+}
+
+async fn answer_with(
+    worker: &Worker,
+    session: &Session,
+    request_id: u64,
+    done: impl Future<Output = Result<u64, Refusal>>,
+    frame: impl FnOnce(u64) -> server_frame::Frame,
+) {
     let numbered = session.rules.borrow_mut().number_request(request_id);
-    let changed = match numbered {
-        Ok(()) => change.await,
+    let done = match numbered {
+        Ok(()) => done.await,
         Err(refusal) => Err(refusal),
     };
-    session.answer(match changed {
-        Ok(epoch) => server_frame::Frame::InterestApplied(wire::InterestApplied { request_id, epoch }),
+    session.answer(match done {
+        Ok(outcome) => frame(outcome),
         Err(Refusal { code, message }) => {
             worker.count(|stats| *stats.refusals.entry(code).or_default() += 1);
             server_frame::Frame::RequestRefused(wire::RequestRefused { request_id, code: code.into(), message })
@@ -119,5 +138,6 @@ pub(super) fn name_of(frame: &client_frame::Frame) -> &'static str {
         client_frame::Frame::DeliveryAck(_) => "DeliveryAck",
         client_frame::Frame::Ping(_) => "Ping",
         client_frame::Frame::Goodbye(_) => "Goodbye",
+        client_frame::Frame::Renew(_) => "Renew",
     }
 }

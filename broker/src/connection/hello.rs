@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     admission::Place,
+    grant::{Grant, now},
     session::Resume,
     worker::{Begun, Newcomer, Worker},
 };
@@ -110,9 +111,9 @@ pub(super) async fn introduce(
     let deadline = limits.hello_timeout.saturating_sub(begun.elapsed());
     let hello = timeout(deadline, read_hello(worker, &connection, place)).await;
     let admitted = match hello.unwrap_or(Err(Failure::Timeout)) {
-        Ok((hello, control)) => {
+        Ok((hello, grant, control)) => {
             let coalesce = Duration::from_millis(hello.coalesce_ms.into()).min(COALESCE_MAX);
-            admit(worker, hello, address).await.map(|admitted| (admitted, control, coalesce))
+            admit(worker, hello, grant, address).await.map(|admitted| (admitted, control, coalesce))
         }
         Err(failure) => Err(failure),
     };
@@ -131,7 +132,7 @@ async fn read_hello(
     worker: &Worker,
     connection: &Connection,
     place: &mut Place,
-) -> Result<(wire::Hello, (SendStream, FrameStream)), Failure> {
+) -> Result<(wire::Hello, Grant, (SendStream, FrameStream)), Failure> {
     let (send, recv) = connection.accept_bi().await?;
     let mut frames = FrameStream::new(recv, worker.shared.limits.frame_bytes_max);
     let frame = match frames.next().await {
@@ -141,20 +142,27 @@ async fn read_hello(
     };
     match decode_client_frame(frame)? {
         client_frame::Frame::Hello(hello) => {
-            identity::check(worker, connection, &check(&hello, worker.shared.limits.lanes_max)?, place)?;
-            Ok((hello, (send, frames)))
+            let client = check(&hello, worker.shared.limits.lanes_max)?;
+            let grant = identity::check(worker, connection, &client, &hello.token, place)?;
+            Ok((hello, grant, (send, frames)))
         }
         other => Err(FrameError::Unexpected { frame: name_of(&other), place: "before the hello" }.into()),
     }
 }
 
-async fn admit(worker: &Rc<Worker>, hello: wire::Hello, address: IpAddr) -> Result<(Begun, Bytes, String), Failure> {
+async fn admit(
+    worker: &Rc<Worker>,
+    hello: wire::Hello,
+    grant: Grant,
+    address: IpAddr,
+) -> Result<(Begun, Bytes, String), Failure> {
     let client = check(&hello, worker.shared.limits.lanes_max)?;
     let point = ResumePoint { delivered_through: hello.delivered_through, datagrams: hello.datagrams };
     let resume = Resume { session_id: hello.resume_session_id, point, control_through: hello.control_through };
     let newcomer = Newcomer {
         client,
         incarnation: hello.incarnation,
+        grant,
         address,
         resume_window: Duration::from_millis(hello.resume_window_ms.into()),
         resume: (hello.resume_session_id != 0).then_some(resume),
@@ -184,6 +192,7 @@ fn welcome(worker: &Worker, begun: &Begun, lanes: &[wire::LanePosition]) -> wire
         software: concat!("zonecast/", env!("CARGO_PKG_VERSION")).to_owned(),
         resume_window_ms: u32::try_from(session.resume_window.as_millis()).unwrap_or(u32::MAX),
         last_request_id: if *resumed { standing.last_request_id() } else { 0 },
+        token_expires_in_ms: session.grant.borrow().expires_in_ms(now()),
     }
 }
 

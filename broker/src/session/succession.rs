@@ -3,9 +3,12 @@
 use std::{cell::Ref, net::IpAddr, rc::Rc};
 
 use tokio::{sync::oneshot, time::Instant};
-use zonecast_core::{LeftDeliveries, LeftFrames, ResumePoint, SessionId, Standing, Succession, Ticket};
+use zonecast_core::{
+    LeftDeliveries, LeftFrames, ResumePoint, Router, SessionId, SessionRights, Standing, Succession, Ticket,
+};
 
 use super::Session;
+use crate::grant::Grant;
 
 /// Which session a client wants to go on with, and what it has of it.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +25,9 @@ pub(crate) struct TakeOver {
     pub(crate) from: SessionId,
     pub(crate) to: SessionId,
     pub(crate) incarnation: u64,
+    pub(crate) grant: Grant,
+    /// What the new session may do.
+    pub(crate) rights: SessionRights,
     /// Where the client connected from, for the log.
     pub(crate) address: IpAddr,
     pub(crate) resume: Option<Resume>,
@@ -56,8 +62,13 @@ impl Drop for Step {
 }
 
 impl TakeOver {
-    /// Whether this resumes `session`: the same run of the client goes on where it stood.
-    pub(crate) fn resumes(&self, session: &Session) -> bool {
+    /// Whether what `session` leaves is this one's: both are of the same subject.
+    pub(crate) fn may_inherit(&self, session: &Session) -> bool {
+        self.grant.subject() == session.grant.borrow().subject()
+    }
+
+    /// Whether this resumes `session`: the same run of the client goes on where it stood, and may hold all that it held.
+    pub(crate) fn resumes(&self, session: &Session, router: &Router) -> bool {
         let Some(resume) = &self.resume else { return false };
         let is_named =
             resume.session_id == session.id.get() && session.outbox.borrow().has_sent(resume.point.delivered_through);
@@ -65,6 +76,8 @@ impl TakeOver {
         let is_between = session.resumed_from.get() == Some(resume.session_id);
         (is_named || is_between)
             && self.incarnation == session.incarnation
+            && self.may_inherit(session)
+            && self.rights.check_held(router, session.id, session.rules.borrow().source()).is_ok()
             && session.resumable.get()
             && !session.outbox.borrow().has_overflowed()
             && session.control.borrow().goes_on_from(resume.control_through)

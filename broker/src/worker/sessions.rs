@@ -4,15 +4,15 @@ use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::sleep};
 use tracing::{info, warn};
-use zonecast_core::{InterestOp, Outcome, SessionId, SessionRules, TokenBucket};
+use zonecast_core::{InterestOp, Outcome, SessionId, SessionRights, SessionRules, TokenBucket};
 use zonecast_protocol::{ClientId, Refusal, source_of, wire::ErrorCode};
 
 use super::Worker;
 use crate::{
-    PublishLimits,
     admission::{Claim, Kept},
+    grant::Grant,
     mail::Mail,
-    session::{Heritage, Resume, Session, TakeOver},
+    session::{Bearer, Heritage, Resume, Session, TakeOver},
     stats::end_label,
 };
 
@@ -21,6 +21,7 @@ use crate::{
 pub(crate) struct Newcomer {
     pub(crate) client: ClientId,
     pub(crate) incarnation: u64,
+    pub(crate) grant: Grant,
     pub(crate) address: IpAddr,
     /// For how long the session is to outlive its link; zero: not at all.
     pub(crate) resume_window: Duration,
@@ -42,7 +43,7 @@ impl Worker {
         if self.draining.get() {
             return Err(Refusal::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
         }
-        let Newcomer { client, incarnation, address, resume_window, resume } = newcomer;
+        let Newcomer { client, incarnation, grant, address, resume_window, resume } = newcomer;
         let id = {
             let mut state = self.state.borrow_mut();
             state.sessions_numbered += 1;
@@ -50,12 +51,14 @@ impl Worker {
         };
         let (claim, replaced) = self.shared.admission.claim(&client, incarnation, id)?;
         let source = source_of(&client, incarnation);
-        let rules = SessionRules::new(id, source, Arc::clone(&self.shared.rights), Arc::clone(&self.shared.limits));
+        let rights = SessionRights::new(Arc::clone(&self.shared.rights), Arc::clone(&grant.rights));
+        let (per_second, burst) = self.publish_rate(&rights);
+        let rules = SessionRules::new(id, source, rights.clone(), Arc::clone(&self.shared.limits));
         let window = resume_window.min(self.shared.config.sessions.resume_window_max);
-        let PublishLimits { per_second_max, burst_max, .. } = self.shared.config.publishes;
-        let rate = TokenBucket::new(per_second_max, burst_max, self.shared.now_us());
+        let rate = TokenBucket::new(per_second, burst, self.shared.now_us());
         let outbox = self.shared.config.outbox;
-        let session = Rc::new(Session::new(id, client, incarnation, window, rules, outbox, rate));
+        let bearer = Bearer { client, incarnation, grant: grant.clone() };
+        let session = Rc::new(Session::new(id, bearer, window, rules, outbox, rate));
         {
             let mut state = self.state.borrow_mut();
             session.set_scarcity(self.scarcity.get());
@@ -69,7 +72,7 @@ impl Worker {
         let mut resumed = false;
         if let Some(replaced) = replaced {
             let (answer, answered) = oneshot::channel();
-            let take_over = TakeOver { from: replaced, to: id, incarnation, address, resume, answer };
+            let take_over = TakeOver { from: replaced, to: id, incarnation, grant, rights, address, resume, answer };
             self.post(replaced.worker(), Mail::TakeOver(take_over)).await;
             if let Ok(heritage) = answered.await {
                 resumed = heritage.resumed.is_some();
@@ -138,10 +141,10 @@ impl Worker {
     pub(crate) async fn part_with(&self, session: &Rc<Session>, claim: Claim) -> usize {
         let mut resumed = false;
         let parted = self
-            .change_interest(|_| {
+            .change_interest(|router| {
                 session.interest_ended.set(true);
                 let heir = session.heir();
-                Ok(match heir.as_ref().filter(|heir| heir.resumes(session)) {
+                Ok(match heir.as_ref().filter(|heir| heir.resumes(session, router)) {
                     Some(heir) => {
                         resumed = true;
                         vec![InterestOp::Rehome(session.id, heir.to)]
@@ -164,8 +167,9 @@ impl Worker {
         drop(claim);
         // The heir may have gone in the meantime.
         let lost = match heir {
-            Some(heir) => heir.answer.send(heritage).err(),
-            None => Some(heritage),
+            Some(heir) if heir.may_inherit(session) => heir.answer.send(heritage).err(),
+            // Dropping it tells an heir that there is nothing to inherit.
+            _ => Some(heritage),
         };
         let Some(Heritage { deliveries, .. }) = lost else { return 0 };
         self.report(deliveries.tickets().map(|ticket| (ticket, Outcome::Lost)));

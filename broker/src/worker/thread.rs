@@ -102,6 +102,7 @@ pub(crate) async fn run(
     let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
     let settling = tokio::task::spawn_local(Rc::clone(&worker).settle_tickets());
     let watching = tokio::task::spawn_local(Rc::clone(&worker).watch_retained());
+    let granting = tokio::task::spawn_local(Rc::clone(&worker).watch_grants());
     let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
@@ -116,7 +117,7 @@ pub(crate) async fn run(
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
     // The close is only queued yet: without this, clients would find out by their idle timeout.
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    for task in [accepting, watching, settling, post] {
+    for task in [accepting, granting, watching, settling, post] {
         task.abort();
     }
 }

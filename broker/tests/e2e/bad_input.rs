@@ -66,8 +66,8 @@ async fn refused_publishes_leave_the_connection_alive(workers: usize) {
 
 async fn rights_name_worlds_and_kinds(workers: usize) {
     let world = World::with(workers, |config| {
-        config.rights.worlds = Some([WorldName::new("earth").unwrap()].into());
-        config.rights.kinds = Some([Kind::new("quake").unwrap()].into());
+        config.rights.worlds = [WorldName::new("earth").unwrap()].into_iter().collect();
+        config.rights.publish.kinds = [Kind::new("quake").unwrap()].into_iter().collect();
     })
     .await;
     let mut peer = world.client("server").await;

@@ -7,6 +7,7 @@ mod admission;
 mod bad_input;
 mod holes;
 mod hostile;
+mod issuer;
 mod knocking;
 mod lifecycle;
 mod operations;
@@ -14,9 +15,11 @@ mod raw;
 mod relay;
 mod reliability;
 mod reload;
+mod renewal;
 mod restart;
 mod resume;
 mod routing;
+mod tokens;
 mod zones;
 
 /// Runs an async test body with one worker and with two.

@@ -193,13 +193,20 @@ impl Peer {
 
     /// A client that has said its hello and been welcomed.
     pub(crate) async fn welcomed(connection: quinn::Connection, hello: wire::Hello) -> Self {
+        Self::opened(connection, hello).await.0
+    }
+
+    /// The same, and what it was told.
+    pub(crate) async fn opened(connection: quinn::Connection, hello: wire::Hello) -> (Self, wire::Welcome) {
         let mut peer = Self::open(connection).await;
         peer.send(client_frame::Frame::Hello(hello)).await;
         match peer.next().await {
-            server_frame::Frame::Welcome(welcome) => peer.source = welcome.source,
+            server_frame::Frame::Welcome(welcome) => {
+                peer.source = welcome.source;
+                (peer, welcome)
+            }
             other => panic!("{other:?} instead of a welcome"),
         }
-        peer
     }
 
     pub(crate) async fn send(&mut self, frame: client_frame::Frame) {
@@ -302,6 +309,23 @@ impl Peer {
             server_frame::Frame::RequestRefused(refused) => {
                 assert_eq!(refused.request_id, self.request_id);
                 assert!(!refused.message.is_empty());
+                Err(refused.code())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Shows another token; in how many milliseconds that ends.
+    pub(crate) async fn renew(&mut self, token: &str) -> Result<u64, ErrorCode> {
+        let request_id = self.request_id();
+        self.send(client_frame::Frame::Renew(wire::Renew { request_id, token: token.to_owned() })).await;
+        match self.next().await {
+            server_frame::Frame::Renewed(renewed) => {
+                assert_eq!(renewed.request_id, request_id);
+                Ok(renewed.token_expires_in_ms)
+            }
+            server_frame::Frame::RequestRefused(refused) => {
+                assert_eq!(refused.request_id, request_id);
                 Err(refused.code())
             }
             other => panic!("{other:?}"),

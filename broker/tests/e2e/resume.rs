@@ -25,15 +25,7 @@ const ZONE: [[f64; 2]; 2] = [[0.0, 0.0], [10.0, 10.0]];
 
 /// A welcomed client whose session lasts, and its welcome.
 async fn lasting(world: &World, hello: wire::Hello) -> (Peer, wire::Welcome) {
-    let mut peer = Peer::open(world.connection().await).await;
-    peer.send(client_frame::Frame::Hello(hello)).await;
-    match peer.next().await {
-        server_frame::Frame::Welcome(welcome) => {
-            peer.source = welcome.source;
-            (peer, welcome)
-        }
-        other => panic!("{other:?} instead of a welcome"),
-    }
+    Peer::opened(world.connection().await, hello).await
 }
 
 /// A client with a lasting session and a zone.

@@ -41,6 +41,8 @@ pub(super) struct Link {
     pub(super) outlives_link: bool,
     /// Set when the former session goes on.
     pub(super) resumed: Option<Resumed>,
+    /// In how many milliseconds the token ends that was shown; 0: never.
+    pub(super) token_expires_in_ms: u64,
 }
 
 /// Why there is no connection.
@@ -75,8 +77,9 @@ pub(super) async fn dial(
     settings: &Settings,
     broker: &Broker,
     source: u64,
-    hello: wire::Hello,
+    mut hello: wire::Hello,
 ) -> Result<Link, Unlinked> {
+    hello.token = settings.token.get().await?;
     let waited = settings.timing.attempt_timeout;
     let attempt = async {
         let addresses = resolve(broker).await?;
@@ -143,13 +146,12 @@ async fn connect(settings: &Settings, broker: &Broker, addresses: Vec<SocketAddr
     }
 }
 
-/// What a client says of itself. What it says of a session to resume is the driver's to fill in.
+/// What a client says of itself. Its token, and what it says of a session to resume, is filled in later.
 pub(super) fn introduction(settings: &Settings) -> wire::Hello {
     wire::Hello {
         protocol_version: PROTOCOL_VERSION,
         client_id: settings.client_id.to_string(),
         incarnation: settings.incarnation,
-        token: settings.token.0.clone(),
         software: concat!("zonecast-client/", env!("CARGO_PKG_VERSION")).to_owned(),
         resume_window_ms: u32::try_from(settings.resume_window.as_millis()).unwrap_or(u32::MAX),
         coalesce_ms: u32::try_from(settings.coalesce.as_millis()).unwrap_or(u32::MAX),
@@ -182,7 +184,9 @@ async fn greet(connection: Connection, source: u64, hello: wire::Hello) -> Resul
         last_request_id: welcome.last_request_id,
     });
     let outlives_link = welcome.resume_window_ms > 0;
-    Ok(Link { connection, send, receive, session_id: welcome.session_id, limits, outlives_link, resumed })
+    let token_expires_in_ms = welcome.token_expires_in_ms;
+    let session_id = welcome.session_id;
+    Ok(Link { connection, send, receive, session_id, limits, outlives_link, resumed, token_expires_in_ms })
 }
 
 fn check(welcome: &wire::Welcome, source: u64) -> Result<Limits, LinkError> {

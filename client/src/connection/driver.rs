@@ -32,6 +32,9 @@ use crate::{
 /// Clients that a broker sends away together come back within this time of each other.
 const SPREAD_MAX: Duration = Duration::from_secs(1);
 
+/// So many tokens that are refused one after the other are enough.
+const DENIALS_MAX: u32 = 4;
+
 /// Most of the patience that a broker can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -96,7 +99,7 @@ impl Driver {
     /// for it may have kept the session. Between rounds it waits, and after a lost connection.
     async fn live_on(&mut self) -> Result<ClosedReason, Leave> {
         let brokers = self.settings.brokers.len();
-        let (mut turn, mut attempt, mut hopeless) = (0, 1, 0);
+        let (mut turn, mut attempt, mut hopeless, mut denied) = (0, 1, 0, 0);
         // Which broker asked not to be dialled before when.
         let mut asked_for_patience = None;
         loop {
@@ -120,8 +123,11 @@ impl Driver {
                 self.resumable = None;
                 continue;
             }
-            hopeless = if end.error.is_hopeless() { hopeless + 1 } else { 0 };
-            if end.error.is_fatal() {
+            denied = if end.error.is_unauthenticated() && !end.was_connected { denied + 1 } else { 0 };
+            // Another token may be taken.
+            let may_help = self.settings.token.is_asked() && end.error.is_unauthenticated() && denied < DENIALS_MAX;
+            hopeless = if end.error.is_hopeless() && !may_help { hopeless + 1 } else { 0 };
+            if end.error.is_fatal() && !may_help {
                 return Ok(self.give_up(end.error));
             }
             if self.first.is_some() && hopeless >= brokers {

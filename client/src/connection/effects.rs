@@ -91,6 +91,7 @@ impl Driver {
                 Effect::Renewed => self.on_renewed(live),
                 Effect::Received(received) => self.on_received(received)?,
                 Effect::NotRenewed { what, refusal } => self.on_not_renewed(what, &refusal),
+                Effect::TokenShown(shown) => self.on_token_shown(live, shown),
                 Effect::GoingAway(go_away) => {
                     // What is not on its way yet is better sent on the next connection.
                     for lane in self.shared.open_lanes() {

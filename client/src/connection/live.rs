@@ -65,6 +65,10 @@ pub(super) struct Live {
     pub(super) connected_since: Option<Instant>,
     /// When publishes that may have been sent before are sent again.
     resend_at: Option<Instant>,
+    /// When to ask for another token.
+    pub(super) renew_at: Option<Instant>,
+    /// Whoever is asked for one.
+    asked: JoinSet<Result<String, LinkError>>,
     pub(super) going_away: Option<wire::GoAway>,
     pub(super) leaving: Leaving,
     /// The broker has said all that it will on the control stream.
@@ -104,6 +108,8 @@ impl Live {
             reader,
             connected_since: None,
             resend_at: None,
+            renew_at: None,
+            asked: JoinSet::new(),
             going_away: None,
             leaving: Leaving::No,
             control_ended: false,
@@ -143,8 +149,10 @@ impl Driver {
     pub(super) async fn live(&mut self, link: Link) -> Result<LinkEnd, Leave> {
         let has_resends = self.begin_session(&link).await;
         let dispatcher = self.dispatcher.clone().lock_owned().await;
+        let token_expires_in_ms = link.token_expires_in_ms;
         let mut live = Live::new(link, self.shared.clone(), dispatcher, self.settings.timing.attempt_timeout);
         live.resend_at = has_resends.then(|| Instant::now() + self.settings.timing.resend_hold_off);
+        self.renew_in_time(&mut live, token_expires_in_ms);
         let error = match self.run_link(&mut live).await {
             Ok(never) => match never {},
             Err(error) => error,
@@ -175,7 +183,7 @@ impl Driver {
             self.perform(live)?;
             let tell_at = self.tell_what_was_received(live);
             self.leave_step_by_step(live);
-            let (has_room, resend_at) = (live.has_room(), live.resend_at);
+            let (has_room, resend_at, renew_at) = (live.has_room(), live.resend_at, live.renew_at);
             let deadline = [live.deadline, live.reason_due].into_iter().flatten().min();
             // Whatever else there is to do at once, all the time.
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -184,7 +192,7 @@ impl Driver {
             let (control_ended, leaving) = (live.control_ended, live.leaving != Leaving::No);
             let is_ending = leaving || live.going_away.is_some();
             let writes = !live.out.is_empty() && !live.control_stopped;
-            let Live { connection, send, receive, out, writers, reader, .. } = &mut *live;
+            let Live { connection, send, receive, out, writers, reader, asked, .. } = &mut *live;
             tokio::select! {
                 biased;
                 written = send.write(out), if writes => match written {
@@ -222,6 +230,12 @@ impl Driver {
                     live.resend_at = None;
                     self.release_lanes();
                 }
+                () = sleep_until(renew_at.unwrap_or_else(Instant::now)), if renew_at.is_some() => {
+                    live.renew_at = None;
+                    let source = self.settings.token.clone();
+                    live.asked.spawn(async move { source.get().await });
+                }
+                Some(Ok(token)) = asked.join_next() => self.show_token(live, token),
                 // Who leaves has no use for deliveries that still wait to be read; who is sent away by a broker that
                 // shuts down has, and the reader ends when all of them are passed on.
                 error = connection.closed(), if control_ended && leaving => return Err(LinkError::from_quic(error)),

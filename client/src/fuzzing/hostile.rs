@@ -38,6 +38,7 @@ pub(super) enum Asked {
     EndZones,
     Subscribe,
     Unsubscribe(#[arbitrary(with = number)] u64),
+    ShowToken,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -50,6 +51,7 @@ pub(super) enum Said {
     GoAway,
     Pong,
     Misplaced(u8),
+    Renewed(#[arbitrary(with = number)] u64, u64),
 }
 
 /// Of a request or a topic, near those that are in use.
@@ -161,6 +163,7 @@ impl World {
                 let topic = wire::TopicSubscription { id: self.last_topic, pattern: "a".into(), ..Default::default() };
                 Operation::Subscribe(topic)
             }
+            Asked::ShowToken => return self.session.submit(Operation::ShowToken("t".into()), None),
             Asked::EndZones => return self.session.submit(Operation::EndZones, None),
             Asked::Unsubscribe(number) => {
                 let id = u32::try_from(number).unwrap_or(u32::MAX);
@@ -189,6 +192,9 @@ impl World {
             Said::PublishRefused(code) => {
                 ServerFrame::PublishRefused(wire::PublishRefused { code: code.into(), ..Default::default() })
             }
+            Said::Renewed(request_id, token_expires_in_ms) => {
+                ServerFrame::Renewed(wire::Renewed { request_id, token_expires_in_ms })
+            }
             Said::GoAway => ServerFrame::GoAway(wire::GoAway::default()),
             Said::Pong => ServerFrame::Pong(wire::Pong::default()),
             Said::Misplaced(0) => ServerFrame::Welcome(wire::Welcome::default()),
@@ -216,7 +222,7 @@ impl World {
                 }
                 Effect::Answer { token, .. } => assert!(self.waiting.remove(&token), "each is answered once"),
                 Effect::GoingAway(_) => self.open = false,
-                Effect::Renewed | Effect::Received(_) | Effect::NotRenewed { .. } => {}
+                Effect::Renewed | Effect::TokenShown(_) | Effect::Received(_) | Effect::NotRenewed { .. } => {}
             }
         }
     }
@@ -235,6 +241,7 @@ fn request_id(frame: &client_frame::Frame) -> u64 {
         client_frame::Frame::UpdateZones(update) => update.request_id,
         client_frame::Frame::HandOverZones(hand_over) => hand_over.request_id,
         client_frame::Frame::UpdateTopics(update) => update.request_id,
+        client_frame::Frame::Renew(renew) => renew.request_id,
         other => panic!("{other:?} is no request"),
     }
 }

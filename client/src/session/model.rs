@@ -35,6 +35,8 @@ pub(crate) enum Step {
     Answer(bool),
     /// Another client hands zones over.
     Receive(#[cfg_attr(fuzzing, arbitrary(with = crate::fuzzing::few))] u8),
+    /// Another access token is shown.
+    ShowToken,
 }
 
 pub(super) fn zone(id: u32, mark: u8) -> wire::Zone {
@@ -55,6 +57,8 @@ pub(super) struct World {
     last_token: u64,
     last_topic: u32,
     renewed: bool,
+    tokens: usize,
+    tokens_shown: usize,
 }
 
 impl World {
@@ -70,6 +74,8 @@ impl World {
             last_token: 0,
             last_topic: 0,
             renewed: false,
+            tokens: 0,
+            tokens_shown: 0,
         }
     }
 
@@ -107,6 +113,7 @@ impl World {
                     assert_eq!(topics.len(), 1, "only what is refused by itself is dropped");
                     self.live_topics.remove(&topics[0].id);
                 }
+                Effect::TokenShown(_) => self.tokens_shown += 1,
                 Effect::GoingAway(_) => self.open = false,
             }
         }
@@ -122,7 +129,7 @@ impl World {
                 self.believed.extend(upsert.into_iter().map(|zone| (zone.id, zone)));
             }
             Operation::HandOver { zone_ids, .. } => self.believed.retain(|id, _| !zone_ids.contains(id)),
-            Operation::Subscribe(_) | Operation::Unsubscribe(_) | Operation::EndZones => {}
+            Operation::Subscribe(_) | Operation::Unsubscribe(_) | Operation::EndZones | Operation::ShowToken(_) => {}
         }
     }
 
@@ -183,6 +190,10 @@ impl World {
             }
             Step::Answer(refuse) => self.answer(refuse),
             Step::Receive(count) => self.receive(count),
+            Step::ShowToken => {
+                self.tokens += 1;
+                self.session.submit(Operation::ShowToken("t".into()), None);
+            }
         }
         self.perform();
     }
@@ -202,11 +213,14 @@ impl World {
         let Some(broker) = &mut self.broker else { return };
         let Some(frame) = broker.unanswered.front() else { return };
         let is_renewal = self.session.renewing.iter().any(|renewing| renewing.request_id == request_id(frame));
+        let is_token = matches!(frame, client_frame::Frame::Renew(_));
         // A topic that is refused at first was never the application's.
         let refuse = refuse && (is_renewal || !matches!(frame, client_frame::Frame::UpdateTopics(_)));
         let Some((request_id, done)) = broker.answer(refuse) else { return };
         assert!(done || refuse || !is_renewal, "a renewal asks for nothing that a new session must refuse");
-        broker.unheard.push_back(if done {
+        broker.unheard.push_back(if done && is_token {
+            ServerFrame::Renewed(wire::Renewed { request_id, token_expires_in_ms: 1 })
+        } else if done {
             ServerFrame::InterestApplied(wire::InterestApplied { request_id, epoch: 1 })
         } else {
             ServerFrame::RequestRefused(wire::RequestRefused { request_id, code: 46, message: String::new() })
@@ -259,6 +273,7 @@ pub(crate) fn run(steps: impl IntoIterator<Item = Step>) {
     world.settle();
     assert!(world.asked.is_empty(), "everything is answered: {:?}", world.asked);
     assert!(world.renewed);
+    assert!(world.tokens_shown <= world.tokens, "each is answered once, or not at all");
     let broker = world.broker.as_ref().unwrap();
     assert_eq!(world.session.zones.keys().collect::<Vec<_>>(), world.believed.keys().collect::<Vec<_>>());
     assert_eq!(&world.session.zones, &world.believed);

@@ -22,6 +22,8 @@ pub(crate) enum Operation {
     Subscribe(wire::TopicSubscription),
     /// Gives up a topic; nobody waits for the answer.
     Unsubscribe(u32),
+    /// Shows another access token; nobody waits for the answer.
+    ShowToken(String),
 }
 
 impl Operation {
@@ -57,6 +59,7 @@ impl Operation {
             Self::Subscribe(topic) => {
                 Frame::UpdateTopics(wire::UpdateTopics { request_id, add: vec![topic.clone()], remove: Vec::new() })
             }
+            Self::ShowToken(token) => Frame::Renew(wire::Renew { request_id, token: token.clone() }),
             Self::Unsubscribe(id) => {
                 Frame::UpdateTopics(wire::UpdateTopics { request_id, add: Vec::new(), remove: vec![*id] })
             }

@@ -28,6 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => Just(Step::Hear),
         8 => any::<bool>().prop_map(Step::Answer),
         2 => (1..4_u8).prop_map(Step::Receive),
+        1 => Just(Step::ShowToken),
     ]
 }
 

@@ -11,6 +11,7 @@ use crate::{
     settings,
     signals::Signals,
     tls_reload,
+    trust::TrustKeeper,
 };
 
 /// Serves until SIGTERM or SIGINT; takes new certificates at SIGHUP and when their files change.
@@ -24,10 +25,14 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be watched")?;
     let hangup = signal(SignalKind::hangup()).context("signals cannot be watched")?;
 
-    let config = settings.broker;
+    let mut config = settings.broker;
+    let keeper = settings.tokens.map(TrustKeeper::new);
+    if let Some(keeper) = &keeper {
+        (config.trust, config.trust_upkeep) = (Some(keeper.trust()), keeper.upkeep());
+    }
     tracing::info!(version = cli::VERSION, workers = config.workers, "broker is starting");
-    if !config.tls.demands_client_certificates() {
-        tracing::warn!("any client that can reach the broker may connect: tls.client_ca is not set");
+    if keeper.is_none() && !config.tls.demands_client_certificates() {
+        tracing::warn!("any client that can reach the broker may connect and do everything: no tokens are looked at, and tls.client_ca is not set");
     }
     tls_reload::tell("certificates are loaded", &config.tls);
     let grace = config.shutdown_grace;
@@ -36,6 +41,8 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     tracing::info!(listen = %broker.local_addr(), admin, "broker is listening");
 
     let tls = settings.tls;
+    // Ends with the process; tokens expire all the same while the broker drains.
+    let _keeping = keeper.map(|keeper| tokio::spawn(keeper.keep()));
     let name = tokio::select! {
         name = signals.next() => name,
         never = tls_reload::keep_fresh(&broker, &tls.files, tls.seen, tls.reload_interval, hangup) => match never {},

@@ -1,6 +1,9 @@
 //! From the connection flags to a client.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use zonecast_broker::client_named_by;
@@ -14,6 +17,8 @@ pub(crate) struct Connector {
     addresses: Vec<Address>,
     tls: TlsConfig,
     server_name: Option<String>,
+    token: Option<String>,
+    token_file: Option<PathBuf>,
     /// The client that the certificate to be shown names.
     named: Option<ClientId>,
 }
@@ -33,7 +38,7 @@ impl Connector {
         let tls = TlsConfig::from_files(args.ca.as_deref(), identity)?;
         let certificate = args.cert.as_deref().map(CertificateDer::from_pem_file).transpose()?;
         let named = certificate.as_ref().and_then(client_named_by);
-        Ok(Self { addresses: args.addresses(), tls, server_name: args.server_name.clone(), named })
+        Ok(Self { addresses: args.addresses(), tls, server_name: args.server_name.clone(), token: args.token.clone(), token_file: args.token_file.clone(), named })
     }
 
     /// What a client calls itself: as it is told to, else as its certificate says, else by a name for this run alone.
@@ -47,11 +52,21 @@ impl Connector {
         for address in &self.addresses {
             config = config.address(address.to_string());
         }
-        match &self.server_name {
-            Some(name) => config.server_name(name),
-            None => config,
+        if let Some(name) = &self.server_name {
+            config = config.server_name(name);
+        }
+        match (&self.token, self.token_file.clone()) {
+            (Some(token), _) => config.token(token),
+            (None, Some(path)) => config.token_from(move || token_in_file(path.clone())),
+            (None, None) => config,
         }
     }
+}
+
+/// The access token in a file, which whoever renews it replaces.
+pub(crate) async fn token_in_file(path: PathBuf) -> io::Result<String> {
+    let read = std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
+    read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// A name for a client that was given none: who runs it, and when.

@@ -26,6 +26,7 @@ mod services_command;
 mod settings;
 mod signals;
 mod tls_reload;
+mod trust;
 mod try_it;
 
 use std::{

@@ -35,7 +35,13 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     tracing::info!(version = cli::VERSION, services = names, database, "services are starting");
     let grace = settings.host.shutdown_grace;
     let calls_by_broker = settings.host.broker.serves_calls;
-    tracing::warn!("no identities are configured: whoever is on this machine may call everything, and nobody else");
+    match settings.keeper {
+        // Ends with the process.
+        Some(keeper) => drop(tokio::spawn(keeper.keep())),
+        None => tracing::warn!(
+            "no identities are configured: whoever is on this machine may call everything, and nobody else"
+        ),
+    }
     let host = Host::start(settings.host, &services).await.context("the services cannot start")?;
     let admin = host.admin_address().map(tracing::field::display);
     tracing::info!(listen = %host.grpc_address(), admin, calls_by_broker, "services are listening");

@@ -16,8 +16,9 @@ mod raw;
 mod services;
 mod slot;
 mod table;
+mod tokens;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use zonecast_broker::BrokerConfig;
 use zonecast_protocol::Limits;
@@ -25,6 +26,7 @@ use zonecast_protocol::Limits;
 use crate::{
     logging::LogSettings,
     tls_reload::{Fingerprint, TlsFiles},
+    trust::TokenSettings,
 };
 
 use pem_files::Loaded;
@@ -75,7 +77,7 @@ impl Setting {
 
     /// Whether it is of whatever process serves.
     pub(crate) fn is_of_any_process(&self) -> bool {
-        self.section() == "log" || self.key == "shutdown_grace_ms"
+        matches!(self.section(), "log" | "tokens") || self.key == "shutdown_grace_ms"
     }
 
     /// The value as it may be shown.
@@ -91,6 +93,8 @@ pub(crate) struct Settings {
     pub(crate) broker: BrokerConfig,
     /// Where its certificates come from.
     pub(crate) tls: TlsSource,
+    /// Whose tokens it believes; none: it looks at none.
+    pub(crate) tokens: Option<TokenSettings>,
     /// How it logs.
     pub(crate) log: LogSettings,
 }
@@ -141,8 +145,10 @@ pub(crate) fn tool_log(sources: &Sources) -> Result<LogSettings, Problems> {
 pub(crate) fn check(raw: &Raw, mut problems: Vec<Problem>) -> Result<Settings, Problems> {
     let draft = fill(raw, &mut problems);
     check_conflicts(raw, &draft, &mut problems);
+    tokens::check_open(raw, &draft, &mut problems);
+    let tokens = tokens::load(raw, &draft, &mut problems);
     match pem_files::load(raw, &draft, &mut problems) {
-        Some(loaded) if problems.is_empty() => Ok(settings(draft, loaded)),
+        Some(loaded) if problems.is_empty() => Ok(settings(draft, loaded, tokens)),
         _ => Err(Problems(problems)),
     }
 }
@@ -218,7 +224,7 @@ fn check_conflicts(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
 }
 
 /// Names every field, so that a new one cannot be forgotten in the table.
-fn settings(draft: Draft, loaded: Loaded) -> Settings {
+fn settings(draft: Draft, loaded: Loaded, tokens: Option<TokenSettings>) -> Settings {
     let Draft {
         listen,
         admin_listen,
@@ -241,6 +247,7 @@ fn settings(draft: Draft, loaded: Loaded) -> Settings {
         reset_secret: _,
         reload_interval,
         services: _,
+        tokens: _,
     } = draft;
     let Loaded { tls, files, seen, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.
@@ -252,6 +259,9 @@ fn settings(draft: Draft, loaded: Loaded) -> Settings {
         tls,
         reset_secret,
         rights,
+        // Both follow from the tokens, once they are looked at.
+        trust: None,
+        trust_upkeep: Arc::default(),
         limits,
         publishes,
         outbox,
@@ -263,7 +273,7 @@ fn settings(draft: Draft, loaded: Loaded) -> Settings {
         worlds_labelled_max,
         shutdown_grace,
     };
-    Settings { broker, tls: TlsSource { files, seen, reload_interval }, log }
+    Settings { broker, tls: TlsSource { files, seen, reload_interval }, tokens, log }
 }
 
 /// The name that resembles the given one most: as a whole, or in its last part (a key without its section).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, header, request::Parts};
 use tokio::sync::watch;
 use tonic::Status;
-use zonecast_access::Trust;
+use zonecast_access::{TokenError, Trust};
 
 use crate::caller::{Caller, Gatekeeper};
 
@@ -15,13 +15,21 @@ use crate::caller::{Caller, Gatekeeper};
 pub struct Bearers {
     trust: watch::Receiver<Arc<Trust>>,
     now_s: fn() -> u64,
+    unknown_key: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Bearers {
     /// By what is trusted at each time. `now_s` gives the seconds since 1970.
     #[must_use]
     pub fn new(trust: watch::Receiver<Arc<Trust>>, now_s: fn() -> u64) -> Self {
-        Self { trust, now_s }
+        Self { trust, now_s, unknown_key: None }
+    }
+
+    /// Tells somebody when a token names a key that is not known: the issuer may have a new one.
+    #[must_use]
+    pub fn on_unknown_key(mut self, told: impl Fn() + Send + Sync + 'static) -> Self {
+        self.unknown_key = Some(Box::new(told));
+        self
     }
 }
 
@@ -32,6 +40,9 @@ impl Gatekeeper for Bearers {
         match trust.admit(token, (self.now_s)()) {
             Ok(claims) => Ok(Caller::known(claims)),
             Err(error) => {
+                if let (TokenError::UnknownKey, Some(told)) = (&error, &self.unknown_key) {
+                    told();
+                }
                 tracing::debug!(reason = error.kind(), path = request.uri.path(), "a token was refused");
                 Err(Status::unauthenticated(error.to_string()))
             }

@@ -5,14 +5,16 @@
 #[path = "../../tests/router/model.rs"]
 mod model;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use model::Model;
 use prost::Message;
-use zonecast_core::{InterestChange, InterestOp, Rights, Router, SessionId, SessionRules};
-use zonecast_protocol::{HANDED_OVER_ZONE_ID_MIN, Limits, PublishView, Target, WorldName, wire};
+use zonecast_core::{InterestChange, InterestOp, Router, SessionId, SessionRights, SessionRules};
+use zonecast_protocol::{
+    Area, HANDED_OVER_ZONE_ID_MIN, Limits, PublishRights, PublishView, Rights, Target, WorldName, Zone, wire,
+};
 
 const CLIENTS: u64 = 4;
 const WORLDS: [&str; 5] = ["earth", "mars", "forbidden", "", "no world"];
@@ -53,6 +55,9 @@ enum What {
     Rehome,
     End,
     Request(u8),
+    Rights {
+        narrow: bool,
+    },
     Publish(Published),
 }
 
@@ -123,11 +128,25 @@ fn numbers(input: &mut Unstructured<'_>) -> Result<[f64; 4]> {
     Ok(numbers)
 }
 
+fn narrow() -> Rights {
+    let within = Area::Within(vec![Zone::new(-4.0, -4.0, 3.0, 3.0).expect("a rectangle")]);
+    let patterns = |patterns: &[&str]| patterns.iter().map(|text| text.parse().expect("a pattern")).collect();
+    Rights {
+        worlds: [WorldName::new("earth").expect("a name")].into_iter().collect(),
+        zones: within.clone(),
+        publish: PublishRights { within, radius_max: 2.0, ..Rights::everything().publish },
+        publish_topics: patterns(&["a.b"]),
+        subscribe_topics: patterns(&["a.*"]),
+    }
+}
+
 struct Run {
     router: Router,
     model: Model,
     limits: Arc<Limits>,
+    /// What everybody may do, and what those may whose token says less.
     rights: Arc<Rights>,
+    narrow: Arc<Rights>,
     /// The session of each client.
     rules: Vec<(SessionId, SessionRules)>,
     sessions: u64,
@@ -143,12 +162,13 @@ impl Run {
             ..Limits::default()
         };
         let worlds = ["earth", "mars"].map(|name| WorldName::new(name).expect("a name"));
-        let rights = Rights { worlds: Some(BTreeSet::from(worlds)), kinds: None };
+        let rights = Rights { worlds: worlds.into_iter().collect(), ..Rights::everything() };
         let mut run = Self {
             router: Router::new(),
             model: Model::default(),
             limits: Arc::new(limits),
             rights: Arc::new(rights),
+            narrow: Arc::new(narrow()),
             rules: Vec::new(),
             sessions: 0,
         };
@@ -160,13 +180,19 @@ impl Run {
         self.sessions += 1;
         // Two workers, so that the order of sessions is not that of their creation alone.
         let id = SessionId::new((self.sessions % 2) as u16, self.sessions);
-        (id, SessionRules::new(id, 100 + client, Arc::clone(&self.rights), Arc::clone(&self.limits)))
+        (id, SessionRules::new(id, 100 + client, self.rights_of(false), Arc::clone(&self.limits)))
+    }
+
+    fn rights_of(&self, narrow: bool) -> SessionRights {
+        let own = if narrow { Arc::clone(&self.narrow) } else { Arc::new(Rights::everything()) };
+        SessionRights::new(Arc::clone(&self.rights), own)
     }
 
     fn apply(&mut self, ops: Vec<InterestOp>) {
         self.model.apply(&ops);
         self.router.apply(&InterestChange { epoch: self.router.epoch() + 1, ops });
-        for (session, _) in &self.rules {
+        for (session, rules) in &self.rules {
+            rules.rights().check_held(&self.router, *session, rules.source()).expect("all that is held is permitted");
             let mut zones: Vec<_> = self.router.zones(*session).map(|(id, zone)| (id, zone.clone())).collect();
             zones.sort_by_key(|(id, _)| *id);
             assert_eq!(zones, self.model.zones_of(*session));
@@ -221,6 +247,14 @@ impl Run {
                 assert_eq!(taken, u64::from(number) > last, "numbers rise");
                 assert_eq!(rules.standing().last_request_id(), last.max(number.into()));
                 return;
+            }
+            What::Rights { narrow } => {
+                let source = rules.source();
+                let other = self.rights_of(narrow);
+                let permits = other.check_held(&self.router, *session, source).is_ok();
+                let (_, rules) = &mut self.rules[at];
+                assert_eq!(rules.replace_rights(&self.router, other).is_ok(), permits);
+                Vec::new()
             }
             What::Publish(published) => return self.publish(at, &published),
         };

@@ -68,6 +68,7 @@ impl Broker {
                 }
                 Some((update.request_id, !refused))
             }
+            client_frame::Frame::Renew(renew) => Some((renew.request_id, !refuse)),
             other => panic!("{other:?} is no request"),
         }
     }
@@ -78,6 +79,7 @@ pub(super) fn request_id(frame: &client_frame::Frame) -> u64 {
         client_frame::Frame::UpdateZones(update) => update.request_id,
         client_frame::Frame::HandOverZones(hand_over) => hand_over.request_id,
         client_frame::Frame::UpdateTopics(update) => update.request_id,
+        client_frame::Frame::Renew(renew) => renew.request_id,
         other => panic!("{other:?} is no request"),
     }
 }

@@ -21,6 +21,12 @@ pub(crate) struct ConnectArgs {
     /// The key of --cert, PEM.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
+    /// The access token to show, where the broker looks at tokens.
+    #[arg(long, value_name = "TOKEN", env = "ZONECAST_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// A file with the access token; read again at each connect, and before the token expires.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
     /// The name that the broker's certificate must bear. Default: the host of --connect.
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,

@@ -130,16 +130,26 @@ pub(crate) enum Problem {
 impl Problem {
     /// A file that a setting names cannot be read.
     pub(super) fn unreadable(raw: &Raw, key: &'static str, source: io::Error) -> Self {
+        Self::in_file(raw, key, PemFault::Read(source))
+    }
+
+    /// A file that a setting names does not hold what it should.
+    pub(super) fn in_file(raw: &Raw, key: &'static str, fault: PemFault) -> Self {
         let entry = raw.entry(key);
         let value = entry.value.as_ref().map_or_else(String::new, |value| entry.setting.shown(value));
-        Self::PemFile { key, value, origin: entry.origin.clone(), fault: PemFault::Read(source) }
+        Self::PemFile { key, value, origin: entry.origin.clone(), fault }
     }
 
     /// A setting is of no use without another one.
     pub(super) fn alone(raw: &Raw, key: &'static str, other: &'static str) -> Self {
+        Self::of(raw, key, format!("expected {other} beside it"))
+    }
+
+    /// A setting does not do as it is.
+    pub(super) fn of(raw: &Raw, key: &'static str, rule: String) -> Self {
         let entry = raw.entry(key);
         let value = entry.value.as_ref().map_or_else(String::new, |value| entry.setting.shown(value));
-        Self::Conflict { key, value, origin: entry.origin.clone(), rule: format!("expected {other} beside it") }
+        Self::Conflict { key, value, origin: entry.origin.clone(), rule }
     }
 }
 
@@ -155,6 +165,9 @@ pub(crate) enum PemFault {
     /// It is no PEM file at all but a secret, and a weak one.
     #[error(transparent)]
     Secret(#[from] SecretTooShort),
+    /// It is no set of keys.
+    #[error(transparent)]
+    Keys(#[from] zonecast_access::BadKeys),
 }
 
 /// Everything that is wrong with the settings; never empty.

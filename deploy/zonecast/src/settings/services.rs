@@ -9,15 +9,20 @@ use std::{
 
 use zonecast_client::{ClientConfig, TlsConfig};
 use zonecast_doors::{
-    EntranceLimits, LoopbackOnly,
+    Bearers, EntranceLimits, Gatekeeper, LoopbackOnly,
     grpc::{GrpcLimits, GrpcTls},
 };
 use zonecast_host::{BrokerEnd, GrpcEnd, HostConfig};
 use zonecast_protocol::ClientId;
 use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 
-use super::{Draft, Problem, Problems, Raw, Sources, check_values, fill};
-use crate::{cli::Address, logging::LogSettings};
+use super::{Draft, Problem, Problems, Raw, Sources, check_values, fill, tokens};
+use crate::{
+    cli::Address,
+    connecting::token_in_file,
+    logging::LogSettings,
+    trust::{TrustKeeper, now_s},
+};
 
 /// The settings of the services while they are being checked.
 #[derive(Debug)]
@@ -31,6 +36,7 @@ pub(super) struct ServicesDraft {
     pub(super) broker_ca: Option<PathBuf>,
     pub(super) broker_certificate: Option<PathBuf>,
     pub(super) broker_key: Option<PathBuf>,
+    pub(super) broker_token_file: Option<PathBuf>,
     pub(super) client_id: Option<ClientId>,
     pub(super) calls_by_broker: bool,
     pub(super) calls_max: usize,
@@ -56,6 +62,7 @@ impl Default for ServicesDraft {
             broker_ca: None,
             broker_certificate: None,
             broker_key: None,
+            broker_token_file: None,
             client_id: None,
             calls_by_broker: false,
             calls_max: 0,
@@ -75,6 +82,8 @@ impl Default for ServicesDraft {
 pub(crate) struct ServicesSettings {
     /// What the host is told.
     pub(crate) host: HostConfig,
+    /// Keeps what is believed of tokens up to date; none where they are not looked at.
+    pub(crate) keeper: Option<TrustKeeper>,
     /// How they log.
     pub(crate) log: LogSettings,
 }
@@ -89,11 +98,13 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
     check_values(&raw, &mut problems);
     let draft = fill(&raw, &mut Vec::new());
     let files = Files::read(&raw, &draft.services, &mut problems);
+    let tokens = tokens::load(&raw, &draft, &mut problems);
     match (files, &draft.services.database_url) {
         (Some(files), Some(url)) if problems.is_empty() => {
             let url = url.clone();
             let log = draft.log.clone();
-            Ok(ServicesSettings { host: host(draft, files, url), log })
+            let keeper = tokens.map(TrustKeeper::new);
+            Ok(ServicesSettings { host: host(draft, files, url, keeper.as_ref()), keeper, log })
         }
         _ => Err(Problems(problems)),
     }
@@ -176,12 +187,27 @@ fn database(draft: &ServicesDraft, url: DatabaseUrl) -> DatabaseOptions {
     }
 }
 
-fn host(draft: Draft, files: Files, url: DatabaseUrl) -> HostConfig {
+/// Who says who calls: tokens, or, where none are looked at, that it is somebody on this machine.
+fn gatekeeper(keeper: Option<&TrustKeeper>) -> Arc<dyn Gatekeeper> {
+    match keeper {
+        Some(keeper) => {
+            let upkeep = keeper.upkeep();
+            Arc::new(Bearers::new(keeper.trust(), now_s).on_unknown_key(move || upkeep.see_unknown_key()))
+        }
+        None => Arc::new(LoopbackOnly),
+    }
+}
+
+fn host(draft: Draft, files: Files, url: DatabaseUrl, keeper: Option<&TrustKeeper>) -> HostConfig {
     let Draft { shutdown_grace, services: draft, .. } = draft;
     let database = database(&draft, url);
     let id = draft.client_id.map_or_else(|| format!("services-{}", new_id().simple()), |id| id.to_string());
     let addresses: Vec<String> = draft.brokers.iter().map(ToString::to_string).collect();
     let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker), ClientConfig::address);
+    let client = match draft.broker_token_file {
+        Some(path) => client.token_from(move || token_in_file(path.clone())),
+        None => client,
+    };
     HostConfig {
         database,
         replicas: u32::try_from(draft.replicas).unwrap_or(u32::MAX),
@@ -189,8 +215,7 @@ fn host(draft: Draft, files: Files, url: DatabaseUrl) -> HostConfig {
         grpc: GrpcEnd { listen: draft.listen, tls: files.grpc, limits: GrpcLimits::default() },
         broker: BrokerEnd { client, addresses, serves_calls: draft.calls_by_broker },
         admin_listen: draft.admin_listen,
-        // Who calls is the auth service's to say, once there is one.
-        gatekeeper: Arc::new(LoopbackOnly),
+        gatekeeper: gatekeeper(keeper),
         limits: EntranceLimits { calls_max: draft.calls_max, timeout: draft.call_timeout },
         message_bytes_max: draft.message_bytes_max,
         descriptors: zonecast_api::DESCRIPTORS,

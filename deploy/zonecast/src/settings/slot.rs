@@ -1,7 +1,6 @@
 //! What a setting accepts, and the field that its checked value goes to.
 
 use std::{
-    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
@@ -13,10 +12,10 @@ use zonecast_broker::{
     ClientIdentity, ConnectionLimits, OutboxLimits, PublishLimits, QuicWindows, RetainedLimits, Rights, SessionLimits,
     WORKERS_MAX,
 };
-use zonecast_protocol::{ClientId, Kind, Limits, WorldName};
+use zonecast_protocol::{ClientId, Kind, Limits, Permitted, WorldName};
 use zonecast_store::DatabaseUrl;
 
-use super::{raw::RawValue, services::ServicesDraft};
+use super::{raw::RawValue, services::ServicesDraft, tokens::TokensDraft};
 use crate::{
     cli::Address,
     logging::{self, LogSettings},
@@ -51,6 +50,7 @@ pub(crate) struct Draft {
     pub(super) shutdown_grace: Duration,
     pub(super) log: LogSettings,
     pub(super) services: ServicesDraft,
+    pub(super) tokens: TokensDraft,
 }
 
 impl Default for Draft {
@@ -64,7 +64,7 @@ impl Default for Draft {
             client_ca: None,
             reset_secret: None,
             reload_interval: Duration::ZERO,
-            rights: Rights::default(),
+            rights: Rights::everything(),
             limits: Limits::default(),
             publishes: PublishLimits::default(),
             outbox: OutboxLimits::default(),
@@ -77,6 +77,7 @@ impl Default for Draft {
             shutdown_grace: Duration::ZERO,
             log: LogSettings::default(),
             services: ServicesDraft::default(),
+            tokens: TokensDraft::default(),
         }
     }
 }
@@ -106,9 +107,9 @@ pub(crate) enum Slot {
     /// Whom a client certificate admits.
     ClientIdentity(Field<ClientIdentity>),
     /// World names, or `*`.
-    Worlds(Field<Option<BTreeSet<WorldName>>>),
+    Worlds(Field<Permitted<WorldName>>),
     /// Kinds of events, or `*`.
-    Kinds(Field<Option<BTreeSet<Kind>>>),
+    Kinds(Field<Permitted<Kind>>),
     /// The form of log lines.
     LogFormat(Field<logging::Format>),
     /// Which log lines are written.
@@ -121,6 +122,8 @@ pub(crate) enum Slot {
     Brokers(Field<Vec<Address>>),
     /// What a client calls itself.
     ClientId(Field<Option<ClientId>>),
+    /// A word or a URL, without spaces.
+    Word(Field<Option<String>>),
     /// Whether something is done.
     Switch(Field<bool>),
 }
@@ -153,6 +156,7 @@ impl Slot {
             Self::Database(_) => "sqlite:FILE, or postgres://USER:PASSWORD@HOST:PORT/NAME".into(),
             Self::Brokers(_) => "hosts with ports such as 127.0.0.1:4433, joined by commas".into(),
             Self::ClientId(_) => "a client id: 1 to 64 of A-Z a-z 0-9 _ . -".into(),
+            Self::Word(_) => "a text without spaces".into(),
             Self::Switch(_) => "one of true, false".into(),
         }
     }
@@ -173,6 +177,7 @@ impl Slot {
             Self::Database(_) => "URL",
             Self::Brokers(_) => "ADDRS",
             Self::ClientId(_) => "NAME",
+            Self::Word(_) => "TEXT",
             Self::Switch(_) => "true|false",
         }
     }
@@ -206,6 +211,7 @@ impl Slot {
             Self::Database(field) => *field(draft) = Some(parsed(value.one()?)?),
             Self::Brokers(field) => *field(draft) = brokers(value)?,
             Self::ClientId(field) => *field(draft) = Some(parsed(value.one()?)?),
+            Self::Word(field) => *field(draft) = Some(word(value.one()?)?),
             Self::Switch(field) => *field(draft) = parsed(value.one()?)?,
         }
         Ok(())
@@ -219,6 +225,11 @@ fn parsed<T: FromStr>(text: &str) -> Result<T, Unfit> {
 /// An empty text is what a template with a missing value leaves behind: never read as "not set".
 fn filled(text: &str) -> Result<&str, Unfit> {
     if text.trim().is_empty() { Err(Unfit) } else { Ok(text) }
+}
+
+fn word(text: &str) -> Result<String, Unfit> {
+    let is_plain = !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if is_plain { Ok(text.to_owned()) } else { Err(Unfit) }
 }
 
 fn address_or_off(text: &str) -> Result<Option<SocketAddr>, Unfit> {
@@ -269,11 +280,11 @@ fn number(text: &str, min: f64, max: f64) -> Result<f64, Unfit> {
     if (min..=max).contains(&found) { Ok(found) } else { Err(Unfit) }
 }
 
-fn names<T: FromStr + Ord>(value: &RawValue) -> Result<Option<BTreeSet<T>>, Unfit> {
+fn names<T: FromStr + Ord>(value: &RawValue) -> Result<Permitted<T>, Unfit> {
     match value {
-        RawValue::One(text) if text == ANY => Ok(None),
-        RawValue::One(text) => text.split(',').map(|name| parsed(name.trim())).collect::<Result<_, _>>().map(Some),
-        RawValue::Many(list) => list.iter().map(|name| parsed(name)).collect::<Result<_, _>>().map(Some),
+        RawValue::One(text) if text == ANY => Ok(Permitted::Any),
+        RawValue::One(text) => text.split(',').map(|name| parsed(name.trim())).collect(),
+        RawValue::Many(list) => list.iter().map(|name| parsed(name)).collect(),
     }
 }
 
@@ -340,9 +351,10 @@ mod tests {
 
     #[test]
     fn no_name_list_is_read_as_any_by_accident() {
-        assert_eq!(names::<WorldName>(&one("*")), Ok(None));
-        assert_eq!(names::<WorldName>(&one("earth, mars")).unwrap().unwrap().len(), 2);
-        assert_eq!(names::<WorldName>(&RawValue::Many(vec![])), Ok(Some(BTreeSet::new())));
+        assert_eq!(names::<WorldName>(&one("*")), Ok(Permitted::Any));
+        let both = ["earth", "mars"].map(|world| WorldName::new(world).unwrap());
+        assert_eq!(names::<WorldName>(&one("earth, mars")), Ok(both.into_iter().collect()));
+        assert_eq!(names::<WorldName>(&RawValue::Many(vec![])), Ok(Permitted::none()));
         for bad in [one(""), one(" "), one("earth,"), one("a b"), RawValue::Many(vec!["*".into()])] {
             assert_eq!(names::<WorldName>(&bad), Err(Unfit), "{bad:?}");
         }

@@ -86,6 +86,42 @@ static BROKER: &[Setting] = &[
          that a broker was killed and started again. When not set, tls.key serves for that, as long as it is the same.",
     ),
     row(
+        "open_to_all",
+        "false",
+        Slot::Switch(|draft| &mut draft.tokens.open_to_all),
+        "Whether a broker that looks at neither tokens nor client certificates may serve other machines. Whoever reaches it \
+         may then do everything: it is refused unless this says so.",
+    ),
+    unset(
+        "tokens.authority",
+        Slot::Word(|draft| &mut draft.tokens.authority),
+        "Who gives out the tokens that clients must show: the auth service's URL, such as https://auth:9443, from which keys \
+         and revocations are fetched. While it gave none yet, nobody is admitted.",
+    ),
+    unset(
+        "tokens.ca",
+        Slot::Path(|draft| &mut draft.tokens.ca),
+        "The authorities, PEM, that may have signed the certificate of tokens.authority. When not set, those that the \
+         system trusts.",
+    ),
+    unset(
+        "tokens.keys_file",
+        Slot::Path(|draft| &mut draft.tokens.keys_file),
+        "In place of tokens.authority: a file with the keys, a JWKS, looked at as often as tls.reload_interval_ms says. \
+         Without an authority no token is revoked before it expires.",
+    ),
+    unset(
+        "tokens.issuer",
+        Slot::Word(|draft| &mut draft.tokens.issuer),
+        "The issuer that tokens must name. When not set, tokens.authority; with tokens.keys_file it must be set.",
+    ),
+    row(
+        "tokens.audience",
+        "zonecast",
+        Slot::Word(|draft| &mut draft.tokens.audience),
+        "The audience that tokens must name.",
+    ),
+    row(
         "rights.worlds",
         "*",
         Slot::Worlds(|draft| &mut draft.rights.worlds),
@@ -94,7 +130,7 @@ static BROKER: &[Setting] = &[
     row(
         "rights.kinds",
         "*",
-        Slot::Kinds(|draft| &mut draft.rights.kinds),
+        Slot::Kinds(|draft| &mut draft.rights.publish.kinds),
         "The kinds of events that clients may publish.",
     ),
     row(

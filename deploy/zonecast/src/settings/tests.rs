@@ -38,7 +38,7 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
     if !problems.is_empty() {
         return Err(messages(&problems));
     }
-    Ok(settings(fill(&raw, &mut problems), loaded()))
+    Ok(settings(fill(&raw, &mut problems), loaded(), None))
 }
 
 fn loaded() -> Loaded {
@@ -62,6 +62,7 @@ fn other_value(setting: &Setting) -> &'static str {
         Slot::Database(_) => "sqlite:other.db",
         Slot::Brokers(_) => "a:1,b:2",
         Slot::ClientId(_) => "services-7",
+        Slot::Word(_) => "word",
         Slot::Switch(_) => "true",
     }
 }
@@ -181,8 +182,8 @@ fn every_value_arrives_in_its_field() {
     let millis = |key: &str| Duration::from_millis(u64::from(value_u32(key)));
     assert_eq!((broker.listen, broker.admin_listen), (SocketAddr::from(([127, 0, 0, 1], 1)), None));
     assert_eq!(broker.workers.get(), 3);
-    assert_eq!(broker.rights.worlds.as_ref().unwrap().len(), 1);
-    assert_eq!(broker.rights.kinds.as_ref().unwrap().len(), 2);
+    assert_eq!(broker.rights.worlds, ["a".parse().unwrap()].into_iter().collect());
+    assert_eq!(broker.rights.publish.kinds, ["a", "b"].map(|kind| kind.parse().unwrap()).into_iter().collect());
     let limits = &broker.limits;
     assert_eq!(limits.payload_bytes_max, value_u32("limits.payload_bytes_max"));
     assert_eq!(limits.zones_per_session_max, value_u32("limits.zones_per_session_max"));
@@ -243,7 +244,7 @@ fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&st
 fn the_longest_frame_follows_from_the_longest_payload() {
     let mut draft = Draft::default();
     draft.limits.payload_bytes_max = 1_000;
-    assert_eq!(settings(draft, loaded()).broker.limits.frame_bytes_max, 1_000 + 65_536);
+    assert_eq!(settings(draft, loaded(), None).broker.limits.frame_bytes_max, 1_000 + 65_536);
 }
 
 /// An empty value is what a template leaves behind whose input is missing: nothing may take it for "not set".

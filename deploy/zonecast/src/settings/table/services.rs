@@ -55,6 +55,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         "The private key of services.broker_certificate, PEM.",
     ),
     unset(
+        "services.broker_token_file",
+        Slot::Path(|draft| &mut draft.services.broker_token_file),
+        "A file with the access token to show to the broker, where it looks at tokens. It is read again at each connect, \
+         and before the token expires: whoever renews it replaces the file.",
+    ),
+    unset(
         "services.client_id",
         Slot::ClientId(|draft| &mut draft.services.client_id),
         "What this process calls itself at the broker; no two may call themselves the same. When not set, a name made up \
