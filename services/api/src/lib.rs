@@ -21,6 +21,10 @@ macro_rules! package {
 }
 
 package!(
+    /// The characters service.
+    characters
+);
+package!(
     /// The users service.
     users
 );

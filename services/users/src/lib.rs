@@ -1,15 +1,13 @@
 //! The users service: who plays, under which unique name.
 //!
-//! [`Name`] has the rules of names, [`UserStore`] is what is kept, once for each database, and [`Users`] is the trait that
-//! tonic generates, between the two. Every change is recorded in the outbox by the store, in its own transaction.
+//! [`UserStore`] is what is kept, once for each database, and [`Users`] is the trait that tonic generates, in front of it.
+//! Every change is recorded in the outbox by the store, in its own transaction. The rules of names are `zonecast-names`'.
 //!
 //! Deliberately absent: passwords and tokens (the auth service's), avatars (the characters service's). Whoever keeps
 //! something of a user hears of `users.deleted`, and deletes it.
 //!
 //! Start at [`definition`], by which a host runs it.
 
-mod name;
-mod reserved;
 mod service;
 mod store;
 
@@ -18,7 +16,6 @@ use zonecast_api::users::v1::users_service_server::{SERVICE_NAME, UsersServiceSe
 use zonecast_host::{Definition, Ground, mount};
 use zonecast_store::{Database, Migrations, migrations};
 
-pub use name::{Name, NameError, lookup_key};
 pub use service::Users;
 pub use store::{Changed, PostgresUsers, SqliteUsers, StoredUser, UserStore};
 

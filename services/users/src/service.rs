@@ -6,13 +6,14 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 use zonecast_api::users::v1::users_service_server::UsersService;
 use zonecast_doors::Caller;
+use zonecast_names::{Name, lookup_key};
 use zonecast_protocol::users::v1::{
     CreateUserRequest, CreateUserResponse, DeleteUserRequest, DeleteUserResponse, GetUserRequest, GetUserResponse,
     ListUsersRequest, ListUsersResponse, UpdateUserRequest, UpdateUserResponse, get_user_request::By,
 };
 use zonecast_store::{Etag, PageToken, StoreError, Uuid, attempts, new_id, now};
 
-use crate::{Changed, Name, StoredUser, UserStore, lookup_key};
+use crate::{Changed, StoredUser, UserStore};
 
 /// The rights that are asked for.
 const READ: &str = "users.read";

@@ -4,13 +4,14 @@ mod postgres;
 mod sqlite;
 
 use time::OffsetDateTime;
+use zonecast_names::Name;
 use zonecast_protocol::users::v1::{User, UserCreated, UserDeleted, UserUpdated};
 use zonecast_store::{Etag, StoreError, Uuid, outbox::NewChange, timestamp};
 
 pub use postgres::PostgresUsers;
 pub use sqlite::SqliteUsers;
 
-use crate::{NAME, Name};
+use crate::NAME;
 
 /// A user as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

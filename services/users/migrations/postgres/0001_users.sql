@@ -1,4 +1,4 @@
--- name_key and lookalike are made of the name: see services/users/src/name.rs. They are compared byte by byte.
+-- name_key and lookalike are made of the name: see services/names/src/name.rs. They are compared byte by byte.
 create table users (
   id uuid primary key,
   name text not null,

@@ -1,4 +1,4 @@
--- Times are microseconds since 1970. name_key and lookalike are made of the name: see services/users/src/name.rs.
+-- Times are microseconds since 1970. name_key and lookalike are made of the name: see services/names/src/name.rs.
 create table users (
   id blob primary key not null,
   name text not null,

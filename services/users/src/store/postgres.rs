@@ -2,10 +2,10 @@
 
 use sqlx::{PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
+use zonecast_names::Name;
 use zonecast_store::{Etag, StoreError, Uuid, outbox::Record};
 
 use super::{Changed, StoredUser, UserStore, created, deleted, updated};
-use crate::Name;
 
 /// [`UserStore`] in PostgreSQL.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use time::OffsetDateTime;
+use zonecast_names::Name;
 use zonecast_store::{Etag, StoreError, Uuid, from_micros, outbox::Record, to_micros};
 
 use super::{Changed, StoredUser, UserStore, created, deleted, updated};
-use crate::Name;
 
 /// Where writing begins: with the lock, for a transaction that reads first could not get it later.
 const BEGIN: &str = "begin immediate";

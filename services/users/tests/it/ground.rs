@@ -6,10 +6,11 @@ use sqlx::Row;
 use tonic::{Request, Response, Status};
 use zonecast_api::users::v1::users_service_server::UsersService;
 use zonecast_doors::Caller;
+use zonecast_names::Name;
 use zonecast_protocol::users::v1::{CreateUserRequest, User};
 use zonecast_store::Database;
 use zonecast_testing::by;
-use zonecast_users::{Name, PostgresUsers, SqliteUsers, Users};
+use zonecast_users::{PostgresUsers, SqliteUsers, Users};
 
 /// Calls `$body` with the store of a database, whichever it is.
 macro_rules! with_store {

@@ -1,0 +1,7 @@
+//! The characters service on both databases: one suite, run on each.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
+
+mod conformance;
+mod faults;
+mod ground;
+mod service;
