@@ -32,7 +32,7 @@ fn only_frame(bytes: &Bytes) -> Bytes {
 #[test]
 fn client_examples_are_read_and_written_alike() {
     let examples = examples("client");
-    let mut seen = [false; 8];
+    let mut seen = [false; 9];
     for bytes in &examples {
         let frame = decode_client_frame(only_frame(bytes)).expect("a client frame");
         seen[match &frame {
@@ -44,17 +44,18 @@ fn client_examples_are_read_and_written_alike() {
             client_frame::Frame::DeliveryAck(_) => 5,
             client_frame::Frame::Ping(_) => 6,
             client_frame::Frame::Goodbye(_) => 7,
+            client_frame::Frame::Renew(_) => 8,
         }] = true;
         let mut again = BytesMut::new();
         encode_client_frame(frame, &mut again);
         assert_eq!(again, *bytes);
     }
-    assert_eq!(seen, [true; 8], "an example of each");
+    assert_eq!(seen, [true; 9], "an example of each");
 }
 
 #[test]
 fn server_examples_are_read_and_written_alike() {
-    let mut seen = [false; 11];
+    let mut seen = [false; 12];
     for bytes in &examples("server") {
         let frame = decode_server_frame(only_frame(bytes)).expect("a server frame");
         seen[match &frame {
@@ -69,12 +70,13 @@ fn server_examples_are_read_and_written_alike() {
             server_frame::Frame::GoAway(_) => 8,
             server_frame::Frame::Pong(_) => 9,
             server_frame::Frame::Datagrams(_) => 10,
+            server_frame::Frame::Renewed(_) => 11,
         }] = true;
         let mut again = BytesMut::new();
         encode_server_frame(frame, &mut again);
         assert_eq!(again, *bytes);
     }
-    assert_eq!(seen, [true; 11], "an example of each");
+    assert_eq!(seen, [true; 12], "an example of each");
 }
 
 #[test]

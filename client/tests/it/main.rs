@@ -12,3 +12,4 @@ mod publishing;
 mod receiving;
 mod resuming;
 mod subscribing;
+mod tokens;

@@ -44,6 +44,13 @@ static BROKER: &[Setting] = &[
         "Worlds that get a label of their own in the metrics; further ones count as 'other'.",
     ),
     row(
+        "open_to_all",
+        "false",
+        Slot::Switch(|draft| &mut draft.tokens.open_to_all),
+        "Whether a broker that looks at neither tokens nor client certificates may serve other machines. Whoever reaches it \
+         may then do everything: it is refused unless this says so.",
+    ),
+    row(
         "shutdown_grace_ms",
         "10_000",
         Slot::Millis(0, WAIT_MS_MAX, |draft| &mut draft.shutdown_grace),
@@ -84,13 +91,6 @@ static BROKER: &[Setting] = &[
         Slot::Path(|draft| &mut draft.reset_secret),
         "A file with at least 32 random bytes, which stays the same when tls.key changes. By it clients notice at once \
          that a broker was killed and started again. When not set, tls.key serves for that, as long as it is the same.",
-    ),
-    row(
-        "open_to_all",
-        "false",
-        Slot::Switch(|draft| &mut draft.tokens.open_to_all),
-        "Whether a broker that looks at neither tokens nor client certificates may serve other machines. Whoever reaches it \
-         may then do everything: it is refused unless this says so.",
     ),
     unset(
         "tokens.authority",

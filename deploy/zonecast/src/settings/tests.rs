@@ -182,8 +182,8 @@ fn every_value_arrives_in_its_field() {
     let millis = |key: &str| Duration::from_millis(u64::from(value_u32(key)));
     assert_eq!((broker.listen, broker.admin_listen), (SocketAddr::from(([127, 0, 0, 1], 1)), None));
     assert_eq!(broker.workers.get(), 3);
-    assert_eq!(broker.rights.worlds, ["a".parse().unwrap()].into_iter().collect());
-    assert_eq!(broker.rights.publish.kinds, ["a", "b"].map(|kind| kind.parse().unwrap()).into_iter().collect());
+    assert_eq!(broker.rights.worlds, ["earth".parse().unwrap()].into_iter().collect());
+    assert_eq!(broker.rights.publish.kinds, ["fire", "shout"].map(|kind| kind.parse().unwrap()).into_iter().collect());
     let limits = &broker.limits;
     assert_eq!(limits.payload_bytes_max, value_u32("limits.payload_bytes_max"));
     assert_eq!(limits.zones_per_session_max, value_u32("limits.zones_per_session_max"));

@@ -90,7 +90,8 @@ pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Opt
 pub(super) fn check_open(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) {
     let TokensDraft { keys_file, authority, open_to_all, .. } = &draft.tokens;
     let asks = keys_file.is_some() || authority.is_some() || draft.client_ca.is_some();
-    if !(asks || *open_to_all || draft.listen.ip().is_loopback()) {
+    // What is missing may well be in the file that cannot be read.
+    if raw.file_was_read && !(asks || *open_to_all || draft.listen.ip().is_loopback()) {
         let rule = "whoever reaches this address could do everything there; set tokens.authority (or tokens.keys_file), \
                     tls.client_ca, an address on loopback, or, if that is what is wanted, open_to_all = true";
         problems.push(Problem::of(raw, "listen", rule.to_owned()));
