@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const PROTO_FILES: [&str; 7] = [
+const PROTO_FILES: [&str; 8] = [
+    "proto/zonecast/auth/v1/auth.proto",
     "proto/zonecast/changes/v1/changes.proto",
     "proto/zonecast/rpc/v1/rpc.proto",
     "proto/zonecast/users/v1/users.proto",

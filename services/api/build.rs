@@ -8,8 +8,12 @@ use prost::Message;
 const PROTO: &str = "../../protocol/proto";
 
 /// The files with services, and those whose messages only travel inside others: reflection tells of these too.
-const PROTO_FILES: [&str; 3] =
-    ["zonecast/changes/v1/changes.proto", "zonecast/rpc/v1/rpc.proto", "zonecast/users/v1/users.proto"];
+const PROTO_FILES: [&str; 4] = [
+    "zonecast/auth/v1/auth.proto",
+    "zonecast/changes/v1/changes.proto",
+    "zonecast/rpc/v1/rpc.proto",
+    "zonecast/users/v1/users.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={PROTO}");
