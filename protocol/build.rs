@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const PROTO_FILES: [&str; 8] = [
+const PROTO_FILES: [&str; 9] = [
+    "proto/zonecast/auth/v1/auth.proto",
     "proto/zonecast/changes/v1/changes.proto",
     "proto/zonecast/characters/v1/characters.proto",
     "proto/zonecast/rpc/v1/rpc.proto",

@@ -21,6 +21,10 @@ macro_rules! package {
 }
 
 package!(
+    /// The auth service.
+    auth
+);
+package!(
     /// The characters service.
     characters
 );

@@ -67,12 +67,17 @@ impl<S: UserStore> Users<S> {
 impl<S: UserStore> UsersService for Users<S> {
     async fn create_user(&self, request: Request<CreateUserRequest>) -> Result<Response<CreateUserResponse>, Status> {
         Caller::of(&request)?.require(WRITE)?;
-        let name = name(&request.get_ref().name)?;
-        let (id, now) = (new_id(), now());
-        let user = attempts(|| self.store.create(id, &name, now)).await;
-        let user = match user {
+        let CreateUserRequest { name: text, id: chosen } = request.get_ref();
+        let name = name(text)?;
+        let (id, now) = (if chosen.is_empty() { new_id() } else { id(chosen)? }, now());
+        let user = match attempts(|| self.store.create(id, &name, now)).await {
             Ok(user) => user,
-            Err(error) => return Err(self.taken(&name, &error).await),
+            Err(error) => match self.store.by_id(id).await? {
+                // What was made is made, however often it is asked for.
+                Some(made) if made.name == name.shown() => made,
+                Some(_) => return Err(Status::already_exists("another user has this id")),
+                None => return Err(self.taken(&name, &error).await),
+            },
         };
         self.changed.notify_one();
         tracing::info!(user = %user.id, "a user was made");

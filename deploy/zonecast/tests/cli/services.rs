@@ -101,7 +101,7 @@ where
     T::ResponseBody: tonic::transport::Body<Data = tonic::codegen::Bytes> + Send + 'static,
     <T::ResponseBody as tonic::transport::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
 {
-    let create = |name: &str| CreateUserRequest { name: name.to_owned() };
+    let create = |name: &str| CreateUserRequest { name: name.to_owned(), ..Default::default() };
     let made = users.create_user(create(name)).await.unwrap().into_inner().user.unwrap();
     let taken = users.create_user(create(&name.to_uppercase())).await.unwrap_err();
     assert_eq!((taken.code(), taken.message()), (Code::AlreadyExists, "the name is taken"));
@@ -179,7 +179,7 @@ fn what_was_committed_is_published_after_kill_9_and_what_was_refused_never() {
         let later = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (services, [listen, _]) = ground.services(&later);
         let mut users = ground.grpc(&listen).await;
-        let create = |name: &str| CreateUserRequest { name: name.to_owned() };
+        let create = |name: &str| CreateUserRequest { name: name.to_owned(), ..Default::default() };
         let made = users.create_user(create("survivor")).await.unwrap().into_inner().user.unwrap();
         users.create_user(create("SURVIVOR")).await.unwrap_err();
         services.signal("KILL");

@@ -47,7 +47,7 @@ pub(crate) fn by_local<T>(message: T) -> Request<T> {
 }
 
 pub(crate) async fn create(service: &Arc<dyn UsersService>, name: &str) -> Result<User, Status> {
-    let request = by_local(CreateUserRequest { name: name.to_owned() });
+    let request = by_local(CreateUserRequest { name: name.to_owned(), ..Default::default() });
     Ok(service.create_user(request).await.map(Response::into_inner)?.user.unwrap())
 }
 

@@ -60,6 +60,21 @@ async fn what_cannot_be_is_refused_with_what_to_do(test: TestDatabase) {
     }
 }
 
+async fn a_user_with_a_chosen_id_is_made_once_however_often_it_is_asked_for(test: TestDatabase) {
+    let users = service(&test.database);
+    let id = zonecast_store::new_id().hyphenated().to_string();
+    let make = |name: &str| by_local(CreateUserRequest { name: name.into(), id: id.clone() });
+    let made = users.create_user(make("persistent")).await.unwrap().into_inner();
+    assert_eq!(made.user.as_ref().unwrap().id, id);
+    assert_eq!(users.create_user(make("persistent")).await.unwrap().into_inner(), made);
+    let other = users.create_user(make("another")).await.unwrap_err();
+    assert!(other.code() == Code::AlreadyExists && other.message().contains("id"), "{other}");
+    let taken = create(&users, "persistent").await.unwrap_err();
+    assert!(taken.code() == Code::AlreadyExists && taken.message().contains("name"), "{taken}");
+    let bad = users.create_user(by_local(CreateUserRequest { name: "good-name".into(), id: "7".into() })).await;
+    assert_eq!(bad.unwrap_err().code(), Code::InvalidArgument);
+}
+
 async fn pages_are_read_to_the_end(test: TestDatabase) {
     let users = service(&test.database);
     let mut made = Vec::new();
@@ -88,13 +103,14 @@ async fn pages_are_read_to_the_end(test: TestDatabase) {
 async fn nothing_is_done_for_who_may_not(test: TestDatabase) {
     let users = service(&test.database);
     let made = create(&users, "somebody7").await.unwrap();
-    let unknown = users.create_user(Request::new(CreateUserRequest { name: "intruder".into() })).await.unwrap_err();
+    let unknown = users.create_user(Request::new(CreateUserRequest { name: "intruder".into(), ..Default::default() }));
+    let unknown = unknown.await.unwrap_err();
     assert_eq!(unknown.code(), Code::Unauthenticated);
     let reader = || caller("service:reader", &["users.read"]);
     let get = || GetUserRequest { by: Some(By::Id(made.id.clone())) };
     users.get_user(by(reader(), get())).await.unwrap();
     let refused = [
-        users.create_user(by(reader(), CreateUserRequest { name: "intruder".into() })).await.map(|_| ()),
+        users.create_user(by(reader(), CreateUserRequest { name: "intruder".into(), ..Default::default() })).await.map(|_| ()),
         users
             .delete_user(by(reader(), DeleteUserRequest { id: made.id.clone(), etag: String::new() }))
             .await
@@ -117,6 +133,7 @@ on_both_databases! {
     [MIGRATIONS]
     a_user_lives
     what_cannot_be_is_refused_with_what_to_do
+    a_user_with_a_chosen_id_is_made_once_however_often_it_is_asked_for
     pages_are_read_to_the_end
     nothing_is_done_for_who_may_not
 }

@@ -1,0 +1,89 @@
+-- Times are microseconds since 1970, in both databases, so that one text of each statement serves both.
+
+-- Who can log in. A user who is banned and has never logged in has a row too.
+create table auth_accounts (
+  user_id uuid primary key,
+  -- As PHC writes it; null: there is no password.
+  password_hash text,
+  -- Null: not banned.
+  banned_until bigint,
+  ban_reason text not null default '',
+  created_at bigint not null,
+  -- Whoever changes what an account may do raises it first, and so has the account to itself.
+  revision bigint not null default 0
+);
+
+create table auth_identities (
+  issuer text collate "C" not null,
+  subject text collate "C" not null,
+  user_id uuid not null references auth_accounts on delete cascade,
+  provider text not null,
+  linked_at bigint not null,
+  primary key (issuer, subject)
+);
+create index auth_identities_of on auth_identities (user_id);
+
+-- A refresh token is a family, which stays, and a turn, which is another after each use. Both are kept as SHA-256.
+create table auth_logins (
+  id uuid primary key,
+  user_id uuid not null references auth_accounts on delete cascade,
+  family_hash bytea not null constraint auth_logins_family_hash unique,
+  turn_hash bytea not null,
+  created_at bigint not null,
+  expires_at bigint not null
+);
+create index auth_logins_of on auth_logins (user_id, id);
+create index auth_logins_expire on auth_logins (expires_at);
+
+-- Users that are being made. What stays here was interrupted, and the user is deleted again.
+create table auth_registrations (
+  user_id uuid primary key,
+  started_at bigint not null,
+  -- 1: nobody may complete it any more.
+  given_up bigint not null default 0
+);
+
+create table auth_nonces (
+  hash bytea primary key,
+  provider text not null,
+  expires_at bigint not null
+);
+create index auth_nonces_expire on auth_nonces (expires_at);
+
+-- The keys that sign, each from its time on until the next one's.
+create table auth_keys (
+  generation bigint primary key,
+  id text not null,
+  pkcs8 bytea not null,
+  signs_from bigint not null
+);
+
+-- Logins that ended before their tokens did, until the last token has expired.
+create table auth_revocations (
+  login text primary key,
+  until bigint not null
+);
+create index auth_revocations_expire on auth_revocations (until);
+
+create table auth_credentials (
+  client_id uuid primary key,
+  secret_hash bytea not null,
+  subject text not null,
+  scopes text not null,
+  rights text not null,
+  created_at bigint not null,
+  created_by text not null
+);
+
+create table auth_audit (
+  id uuid primary key,
+  at bigint not null,
+  event text not null,
+  actor text not null,
+  subject text collate "C" not null,
+  origin text not null,
+  outcome text not null,
+  detail text not null
+);
+create index auth_audit_of on auth_audit (subject, id);
+create index auth_audit_expire on auth_audit (at);

@@ -1,0 +1,32 @@
+//! What verifiers read by plain HTTPS: the keys, and the logins that have ended.
+
+use std::sync::Arc;
+
+use axum::{Router, http::header, response::IntoResponse, routing::get};
+use tonic::service::Routes;
+
+use crate::{Auth, issuer::Issuer};
+
+/// Where verifiers find them.
+const KEYS: &str = "/.well-known/jwks.json";
+const REVOCATIONS: &str = "/.well-known/zonecast-revocations.json";
+
+/// Both come from memory, whoever asks how often.
+pub(crate) fn add(routes: Routes, auth: &Auth) -> Routes {
+    let (keys, revocations) = (auth.issuer(), auth.issuer());
+    let pages = Router::new()
+        .route(KEYS, get(async move || page(&keys.jwks(), "public, max-age=60")))
+        .route(REVOCATIONS, get(async move || page(&revocations.revocations(), "no-store")));
+    Routes::from(routes.into_axum_router().merge(pages))
+}
+
+fn page(json: &Arc<str>, caching: &'static str) -> impl IntoResponse + use<> {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, caching)];
+    (headers, json.to_string())
+}
+
+impl Auth {
+    fn issuer(&self) -> Arc<Issuer> {
+        Arc::clone(&self.shared.issuer)
+    }
+}
