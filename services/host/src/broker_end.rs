@@ -11,7 +11,7 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 use zonecast_client::{Client, ClientConfig, ConnectionState};
 use zonecast_doors::{Entrance, broker::BrokerDoor};
-use zonecast_store::outbox::{Announcement, Announcer, Outcome};
+use zonecast_store::outbox::{Announcer, Committed, Outcome};
 
 use crate::host::Phase;
 
@@ -33,7 +33,7 @@ impl Line {
 }
 
 impl Announcer for Line {
-    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Outcome> {
         let client = self.client.borrow().clone();
         match client {
             Some(client) => (client, self.lane).announce(batch).await,

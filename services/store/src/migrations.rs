@@ -50,7 +50,8 @@ macro_rules! migrations {
 }
 
 /// The tables of this crate, which every service needs: the outbox.
-pub const MIGRATIONS: Migrations = migrations!("outbox", 1 "0001_outbox", 2 "0002_outbox_attempts");
+pub const MIGRATIONS: Migrations =
+    migrations!("outbox", 1 "0001_outbox", 2 "0002_outbox_attempts", 3 "0003_outbox_retention");
 
 /// Why the tables are not as this version wants them.
 #[derive(Debug, Error)]

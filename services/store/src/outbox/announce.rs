@@ -5,23 +5,13 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::timeout;
 use zonecast_client::{Client, ConnectionState, ErrorCode, Publish, PublishError};
-use zonecast_protocol::changes::v1::Change;
+
+use super::Committed;
 
 /// How long receivers have to process a change.
 const PROCESSED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a batch may wait for room on its lane.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-
-/// A change on its way to its topic.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Announcement {
-    /// Its number in its store.
-    pub sequence: i64,
-    /// Where it goes.
-    pub topic: String,
-    /// What is said.
-    pub change: Change,
-}
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +29,18 @@ pub enum Outcome {
 /// Whoever publishes changes.
 pub trait Announcer: Send + Sync + 'static {
     /// Publishes them in this order, and says of each in turn what became of it.
-    fn announce(&self, batch: &[Announcement]) -> impl Future<Output = Vec<Outcome>> + Send;
+    fn announce(&self, batch: &[Committed]) -> impl Future<Output = Vec<Outcome>> + Send;
 }
 
 /// The broker's client, and the lane for the changes of one store.
 impl Announcer for (Client, u8) {
-    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Outcome> {
         let (client, lane) = self;
         let mut sent = Vec::with_capacity(batch.len());
         let mut has_no_room = false;
-        for announcement in batch {
-            let publish = Publish::to_topic(announcement.topic.as_str())
-                .payload(announcement.change.encode_to_vec())
+        for committed in batch {
+            let publish = Publish::to_topic(committed.topic.as_str())
+                .payload(committed.change.encode_to_vec())
                 .lane(*lane)
                 .expires_in(PROCESSED_WITHIN);
             let full = || Outcome::Unpublished("the broker takes nothing".to_owned());

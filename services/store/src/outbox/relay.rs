@@ -10,12 +10,11 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{interval, sleep},
+    time::{Instant, interval, sleep},
 };
-use uuid::Uuid;
 
-use super::{Announcement, Announcer, Kept, Outcome};
-use crate::{Database, StoreError, new_id, now, to_micros};
+use super::{Announcer, Committed, Kept, Outcome, Pace, lease::Lease};
+use crate::{Database, StoreError, now, to_micros};
 
 /// Most changes that are under way at once.
 const BATCH_ROWS_MAX: i64 = 64;
@@ -23,26 +22,23 @@ const BATCH_ROWS_MAX: i64 = 64;
 /// How a relay goes about it. [`RelayOptions::default`] suits all but tests.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
-    /// How often it looks for changes that other processes have made; its own process wakes it. Default: 250 ms.
-    pub poll_interval: Duration,
-    /// How long other processes leave the store to it after its last sign of life. Default: 6 s.
-    pub lease: Duration,
-    /// The first wait after a setback, of all or of one change alone; it doubles up to `backoff_max`. Default: 100 ms.
-    pub backoff_base: Duration,
-    /// The longest wait. Default: 5 s.
-    pub backoff_max: Duration,
+    /// How often it looks, and how long it waits after a setback, of all or of one change alone.
+    pub pace: Pace,
     /// Times that a change is published which somebody does not process, before it is parked. Default: 5.
     pub attempts_max: u32,
+    /// How long changes are kept once they are published, for those who were away. Default: 7 days.
+    pub retention: Duration,
+    /// How often it looks for changes whose retention is over. Default: 1 min.
+    pub prune_interval: Duration,
 }
 
 impl Default for RelayOptions {
     fn default() -> Self {
         Self {
-            poll_interval: Duration::from_millis(250),
-            lease: Duration::from_secs(6),
-            backoff_base: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
+            pace: Pace::default(),
             attempts_max: 5,
+            retention: Duration::from_secs(7 * 24 * 3_600),
+            prune_interval: Duration::from_secs(60),
         }
     }
 }
@@ -97,7 +93,9 @@ pub struct Relay<A> {
     store: &'static str,
     announcer: A,
     options: RelayOptions,
-    holder: Uuid,
+    lease: Lease,
+    /// When to look next for changes whose retention is over.
+    prune_at: Instant,
     wake: Arc<Notify>,
     stats: Arc<RelayStats>,
 }
@@ -118,7 +116,8 @@ impl<A: Announcer> Relay<A> {
     #[must_use]
     pub fn new(database: Database, store: &'static str, announcer: A, options: RelayOptions) -> Self {
         let (wake, stats) = (Arc::default(), Arc::default());
-        Self { database, store, announcer, options, holder: new_id(), wake, stats }
+        let lease = Lease::new(database.clone(), store.to_owned(), options.pace.lease);
+        Self { database, store, announcer, options, lease, prune_at: Instant::now(), wake, stats }
     }
 
     /// What the service notifies after it has committed a change, so that it is published at once.
@@ -134,7 +133,7 @@ impl<A: Announcer> Relay<A> {
     }
 
     /// Publishes until it is told to stop; then it looks a last time, and leaves the store to other processes.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) {
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
         let mut setbacks = 0_i64;
         let mut stopping = false;
@@ -149,8 +148,8 @@ impl<A: Announcer> Relay<A> {
             }
             let pause = match look {
                 Look::More => continue,
-                Look::Nothing => self.options.poll_interval,
-                Look::Setback => self.pause(setbacks),
+                Look::Nothing => self.options.pace.poll_interval,
+                Look::Setback => self.options.pace.pause(setbacks),
             };
             tokio::select! {
                 () = &mut stop, if !stopping => stopping = true,
@@ -158,19 +157,19 @@ impl<A: Announcer> Relay<A> {
                 () = sleep(pause) => {}
             }
         }
-        // Where that fails, the lease runs out by itself.
-        let _ = self.database.lease(self.store, self.holder, 0).await;
+        self.lease.leave().await;
         self.stats.holds_lease.store(false, Relaxed);
     }
 
     /// Publishes one batch.
-    async fn look(&self) -> Result<Look, StoreError> {
-        let holds_lease = self.renew().await?;
+    async fn look(&mut self) -> Result<Look, StoreError> {
+        let holds_lease = self.lease.is_held().await?;
         self.stats.holds_lease.store(holds_lease, Relaxed);
         if !holds_lease {
             self.stats.oldest.store(0, Relaxed);
             return Ok(Look::Nothing);
         }
+        self.prune().await?;
         let oldest = self.database.oldest(self.store).await?;
         self.stats.oldest.store(oldest.map_or(0, to_micros), Relaxed);
         let pending = self.database.pending(self.store, BATCH_ROWS_MAX).await?;
@@ -178,14 +177,14 @@ impl<A: Announcer> Relay<A> {
             return Ok(Look::Nothing);
         }
         let attempts: Vec<i64> = pending.iter().map(|pending| pending.attempts).collect();
-        let batch: Vec<_> = pending.into_iter().map(|pending| pending.announcement(self.store)).collect();
+        let batch: Vec<_> = pending.into_iter().map(|pending| pending.committed).collect();
         let outcomes = self.announce(&batch).await?;
         let (mut published, mut kept, mut unpublished) = (Vec::new(), Vec::new(), None);
-        for ((announcement, attempts), outcome) in batch.iter().zip(attempts).zip(outcomes) {
+        for ((committed, attempts), outcome) in batch.iter().zip(attempts).zip(outcomes) {
             match outcome {
-                Outcome::Confirmed => published.push(announcement.sequence),
-                Outcome::Unconfirmed(problem) => kept.push(self.unconfirmed(announcement, attempts + 1, problem)),
-                Outcome::Refused(problem) => kept.push(parked(announcement, problem)),
+                Outcome::Confirmed => published.push(committed.sequence),
+                Outcome::Unconfirmed(problem) => kept.push(self.unconfirmed(committed, attempts + 1, problem)),
+                Outcome::Refused(problem) => kept.push(parked(committed, problem)),
                 Outcome::Unpublished(problem) => unpublished = unpublished.or(Some(problem)),
             }
         }
@@ -202,39 +201,41 @@ impl<A: Announcer> Relay<A> {
         }
     }
 
-    async fn renew(&self) -> Result<bool, StoreError> {
-        let millis = i64::try_from(self.options.lease.as_millis()).unwrap_or(i64::MAX);
-        self.database.lease(self.store, self.holder, millis).await
+    /// Deletes some of the changes whose retention is over.
+    async fn prune(&mut self) -> Result<(), StoreError> {
+        if Instant::now() < self.prune_at {
+            return Ok(());
+        }
+        let may_be_more = self.database.prune(self.store, now() - self.options.retention).await?;
+        if !may_be_more {
+            self.prune_at = Instant::now() + self.options.prune_interval;
+        }
+        Ok(())
     }
 
     /// Publishes a batch and keeps the lease alive meanwhile.
-    async fn announce(&self, batch: &[Announcement]) -> Result<Vec<Outcome>, StoreError> {
+    async fn announce(&mut self, batch: &[Committed]) -> Result<Vec<Outcome>, StoreError> {
         let announcing = self.announcer.announce(batch);
         tokio::pin!(announcing);
-        let mut renewals = interval(self.options.lease / 3);
+        let mut renewals = interval(self.options.pace.lease / 3);
         loop {
             tokio::select! {
                 outcomes = &mut announcing => return Ok(outcomes),
-                _ = renewals.tick() => drop(self.renew().await?),
+                _ = renewals.tick() => drop(self.lease.is_held().await?),
             }
         }
     }
 
     /// What somebody did not process waits by itself for the next attempt, and after the last is parked.
-    fn unconfirmed(&self, announcement: &Announcement, attempts: i64, problem: String) -> Kept {
+    fn unconfirmed(&self, committed: &Committed, attempts: i64, problem: String) -> Kept {
         self.stats.setbacks.fetch_add(1, Relaxed);
         if attempts >= i64::from(self.options.attempts_max) {
-            return parked(announcement, problem);
+            return parked(committed, problem);
         }
-        let Announcement { sequence, topic, change } = announcement;
+        let Committed { sequence, topic, change } = committed;
         let (store, event_id) = (&change.store, &change.event_id);
         tracing::warn!(store, topic, sequence, event_id, attempts, problem, "a change will be published again");
-        Kept { sequence: *sequence, due_at: Some(now() + self.pause(attempts)), problem }
-    }
-
-    /// The wait after so many setbacks.
-    fn pause(&self, setbacks: i64) -> Duration {
-        self.options.backoff_base.saturating_mul(1 << setbacks.clamp(0, 16)).min(self.options.backoff_max)
+        Kept { sequence: *sequence, due_at: Some(now() + self.options.pace.pause(attempts)), problem }
     }
 
     /// One line for each doubling: while the broker is away there would be one every few seconds.
@@ -247,8 +248,8 @@ impl<A: Announcer> Relay<A> {
 }
 
 /// Keeps a change and publishes it no more.
-fn parked(announcement: &Announcement, problem: String) -> Kept {
-    let Announcement { sequence, topic, change } = announcement;
+fn parked(committed: &Committed, problem: String) -> Kept {
+    let Committed { sequence, topic, change } = committed;
     let (store, event_id) = (&change.store, &change.event_id);
     tracing::error!(store, topic, sequence, event_id, problem, "a change is parked: it is kept and published no more");
     Kept { sequence: *sequence, due_at: None, problem }

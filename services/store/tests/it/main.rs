@@ -1,6 +1,8 @@
-//! The outbox, its relay and the migrations on both databases.
+//! The outbox, its relay, its followers and the migrations on both databases.
 #![allow(clippy::unwrap_used, reason = "a helper fails the test")]
 
+mod changes;
+mod follower;
 mod migrations;
 mod outbox;
 mod relay;

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 use zonecast_protocol::users::v1::{User, UserCreated};
 use zonecast_store::{
     Database, StoreError, now,
-    outbox::{Announcement, Announcer, NewChange, Outcome, Record},
+    outbox::{Announcer, Committed, NewChange, Outcome, Record},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -46,7 +46,7 @@ type Judge = dyn Fn(i64, usize) -> Outcome + Send + Sync;
 /// Remembers what it was given; does what it was told, and succeeds when it was told nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
-    announcements: Arc<Mutex<Vec<Announcement>>>,
+    announcements: Arc<Mutex<Vec<Committed>>>,
     /// Of a change's number, and how often it was heard.
     judge: Option<Arc<Judge>>,
     /// Never answers.
@@ -73,7 +73,7 @@ impl Heard {
         self.all(count).await.iter().map(|announcement| announcement.sequence).collect()
     }
 
-    pub(crate) async fn all(&self, count: usize) -> Vec<Announcement> {
+    pub(crate) async fn all(&self, count: usize) -> Vec<Committed> {
         loop {
             let changed = self.changed.notified();
             let heard = self.announcements.lock().unwrap().clone();
@@ -90,13 +90,13 @@ impl Heard {
 }
 
 impl Announcer for Heard {
-    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Outcome> {
         self.announcements.lock().unwrap().extend_from_slice(batch);
         self.changed.notify_waiters();
         if self.mute {
             std::future::pending::<()>().await;
         }
-        let judged = |announcement: &Announcement| match &self.judge {
+        let judged = |announcement: &Committed| match &self.judge {
             Some(judge) => judge(announcement.sequence, self.times(announcement.sequence)),
             None => Outcome::Confirmed,
         };

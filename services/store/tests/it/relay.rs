@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use zonecast_store::{
     Database,
-    outbox::{Outcome, Relay, RelayCounts, RelayOptions},
+    outbox::{Outcome, Pace, Relay, RelayCounts, RelayOptions},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -14,9 +14,14 @@ use crate::outbox::{Heard, STORE, change, record};
 /// Longer than anything takes; only a failing test waits so long.
 const GUARD: Duration = Duration::from_secs(60);
 
-fn quick() -> RelayOptions {
+/// Of those who need not spare anybody.
+pub(crate) fn pace() -> Pace {
     let (poll_interval, backoff_base) = (Duration::from_millis(5), Duration::from_millis(1));
-    RelayOptions { poll_interval, backoff_base, backoff_max: backoff_base, ..RelayOptions::default() }
+    Pace { poll_interval, backoff_base, backoff_max: backoff_base, ..Pace::default() }
+}
+
+pub(crate) fn quick() -> RelayOptions {
+    RelayOptions { pace: pace(), ..RelayOptions::default() }
 }
 
 /// A relay at work, until the sender is used or dropped.
@@ -38,7 +43,16 @@ fn unconfirmed() -> Outcome {
 
 /// Runs a relay until so many changes have left it, one way or the other.
 async fn run_until(test: &TestDatabase, heard: &Heard, gone: u64) -> RelayCounts {
-    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), quick());
+    run_until_with(test, heard, gone, quick()).await
+}
+
+pub(crate) async fn run_until_with(
+    test: &TestDatabase,
+    heard: &Heard,
+    gone: u64,
+    options: RelayOptions,
+) -> RelayCounts {
+    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), options);
     let stats = relay.stats();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(relay.run(async {
@@ -81,7 +95,7 @@ async fn a_relay_that_dies_before_it_has_noted_it_leaves_it_to_be_published_agai
     dying.abort();
     let _ = dying.await;
     // Its lease stands; the next one waits until it has run out, and not for ever.
-    expire_lease(&test.database).await;
+    expire_leases(&test.database).await;
     let second = Heard::default();
     let (next, _stop) = relay(&test.database, second.clone());
     let running = tokio::spawn(next);
@@ -137,7 +151,7 @@ async fn a_receiver_that_never_processes_does_not_hold_up_the_rest(test: TestDat
 async fn what_comes_behind_a_change_that_waits_for_its_next_attempt_passes_it(test: TestDatabase) {
     let heard = Heard::judging(|sequence, _| if sequence == 1 { unconfirmed() } else { Outcome::Confirmed });
     let pause = Duration::from_secs(3_600);
-    let options = RelayOptions { backoff_base: pause, backoff_max: pause, ..quick() };
+    let options = RelayOptions { pace: Pace { backoff_base: pause, backoff_max: pause, ..pace() }, ..quick() };
     let running =
         tokio::spawn(Relay::new(test.database.clone(), STORE, heard.clone(), options).run(std::future::pending()));
     for number in 1..=4 {
@@ -171,14 +185,14 @@ async fn what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again
 
 /// Why each change that is left is there.
 async fn problems(database: &Database) -> Vec<String> {
-    let query = "select problem from outbox order by sequence";
+    let query = "select problem from outbox where published_at is null order by sequence";
     match database {
         Database::Sqlite(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
         Database::Postgres(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
     }
 }
 
-async fn expire_lease(database: &Database) {
+pub(crate) async fn expire_leases(database: &Database) {
     match database {
         Database::Sqlite(pool) => {
             sqlx::query("update outbox_relays set until = 0").execute(pool).await.map(|_| ()).unwrap();
