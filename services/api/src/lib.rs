@@ -21,6 +21,10 @@ macro_rules! package {
 }
 
 package!(
+    /// What has changed, for those who were away.
+    changes
+);
+package!(
     /// The users service.
     users
 );

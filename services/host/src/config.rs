@@ -18,6 +18,8 @@ pub struct HostConfig {
     pub database: DatabaseOptions,
     /// Processes that serve with this database, this one counted.
     pub replicas: u32,
+    /// How long changes are kept once they are published.
+    pub changes_retention: Duration,
     /// Whether to bring the tables up to date at the start; otherwise tables that lack a step are refused.
     pub migrate: bool,
     /// Door one.

@@ -24,6 +24,7 @@ use crate::{
     Definition, Ground, HostConfig, HostError, Tasks,
     admin::{self, Admin},
     broker_end::{Line, Supervisor},
+    changes,
     metrics::{self, Outboxes},
 };
 
@@ -101,7 +102,8 @@ impl Host {
         let (mut relays, mut stats) = (Vec::new(), Vec::new());
         for (service, lane) in services.iter().zip(1_u8..) {
             let line = Line::new(client.clone(), lane);
-            let relay = Relay::new(database.clone(), service.name, line, RelayOptions::default());
+            let options = RelayOptions { retention: config.changes_retention, ..RelayOptions::default() };
+            let relay = Relay::new(database.clone(), service.name, line, options);
             let (database, changed) = (database.clone(), relay.wake());
             let message_bytes_max = config.message_bytes_max;
             let ground = Ground { database, changed, message_bytes_max, peers: peers.clone(), tasks: tasks.clone() };
@@ -113,7 +115,10 @@ impl Host {
                 let _ = phase.wait_for(|phase| *phase >= Phase::Publishing).await;
             })));
         }
-        let names: Vec<&'static str> = services.iter().flat_map(|service| service.services).copied().collect();
+        let stores = services.iter().map(|service| service.name).collect();
+        routes = changes::mount(database.clone(), stores, config.message_bytes_max, routes);
+        let of_services = services.iter().flat_map(|service| service.services).copied();
+        let names: Vec<&'static str> = of_services.chain([changes::SERVICE_NAME]).collect();
         let methods = Methods::of(config.descriptors, &names)?;
         let rpcs = RpcMetrics::default();
         let entrance = Entrance::new(routes.prepare(), methods, config.gatekeeper, rpcs.clone(), config.limits);

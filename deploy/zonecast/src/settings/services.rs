@@ -38,6 +38,7 @@ pub(super) struct ServicesDraft {
     pub(super) message_bytes_max: usize,
     pub(super) database_url: Option<DatabaseUrl>,
     pub(super) replicas: usize,
+    pub(super) changes_retention_hours: usize,
     pub(super) migrate: bool,
     pub(super) connections_max: usize,
     pub(super) statement_timeout: Duration,
@@ -63,6 +64,7 @@ impl Default for ServicesDraft {
             message_bytes_max: 0,
             database_url: None,
             replicas: 0,
+            changes_retention_hours: 0,
             migrate: false,
             connections_max: 0,
             statement_timeout: Duration::ZERO,
@@ -185,6 +187,7 @@ fn host(draft: Draft, files: Files, url: DatabaseUrl) -> HostConfig {
     HostConfig {
         database,
         replicas: u32::try_from(draft.replicas).unwrap_or(u32::MAX),
+        changes_retention: Duration::from_secs(draft.changes_retention_hours as u64 * 3_600),
         migrate: draft.migrate,
         grpc: GrpcEnd { listen: draft.listen, tls: files.grpc, limits: GrpcLimits::default() },
         broker: BrokerEnd { client, addresses, serves_calls: draft.calls_by_broker },

@@ -100,6 +100,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Processes that serve with this database. An SQLite file serves one.",
     ),
     row(
+        "database.changes_retention_hours",
+        "168",
+        Slot::Count(1, 87_600, |draft| &mut draft.services.changes_retention_hours),
+        "How long changes are kept once they are published, for those who were away. Who stays away for longer misses some, \
+         and is told so.",
+    ),
+    row(
         "database.migrate",
         "true",
         Slot::Switch(|draft| &mut draft.services.migrate),
