@@ -1,6 +1,7 @@
 //! The connection to the broker, for as long as the host lives: calls come in by it, and changes go out.
 
 use std::{
+    future::ready,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -11,7 +12,7 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 use zonecast_client::{Client, ClientConfig, ConnectionState};
 use zonecast_doors::{Entrance, broker::BrokerDoor};
-use zonecast_store::outbox::{Announcer, Committed, Outcome};
+use zonecast_store::outbox::{Announcer, Answer, Committed, Outcome};
 
 use crate::host::Phase;
 
@@ -33,11 +34,16 @@ impl Line {
 }
 
 impl Announcer for Line {
-    async fn announce(&self, batch: &[Committed]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Answer> {
         let client = self.client.borrow().clone();
         match client {
             Some(client) => (client, self.lane).announce(batch).await,
-            None => vec![Outcome::Unpublished("the broker has not been reached yet".to_owned()); batch.len()],
+            None => {
+                let nobody = |_| -> Answer {
+                    Box::pin(ready(Outcome::Unpublished("the broker has not been reached yet".to_owned())))
+                };
+                batch.iter().map(nobody).collect()
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 use zonecast_protocol::changes::v1::Change;
 
-pub use announce::{Announcer, Outcome};
+pub use announce::{Announcer, Answer, Outcome};
 pub use follower::{Follower, FollowerCounts, FollowerStats, HandleError, Handler, Within};
 pub use lease::Pace;
 pub use relay::{Relay, RelayCounts, RelayOptions, RelayStats};

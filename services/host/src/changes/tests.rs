@@ -16,7 +16,7 @@ async fn record(database: &Database, count: usize) {
         let change = NewChange::new(STORE, "users.created", now(), &UserCreated { user: Some(user) });
         match database {
             Database::Sqlite(pool) => {
-                let mut transaction = pool.begin_with("begin immediate").await.unwrap();
+                let mut transaction = pool.begin().await.unwrap();
                 transaction.record(&change).await.unwrap();
                 transaction.commit().await.unwrap();
             }

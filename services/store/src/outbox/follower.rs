@@ -9,12 +9,11 @@ use std::{
     },
 };
 
-use sqlx::{PgConnection, SqliteConnection};
 use thiserror::Error;
 use tokio::{sync::Notify, time::sleep};
 
 use super::{Committed, Pace, lease::Lease, postgres, sqlite};
-use crate::{Database, StoreError};
+use crate::{Connection, Database, StoreError};
 
 /// Most changes that are read at once.
 const BATCH_ROWS_MAX: u32 = 64;
@@ -23,9 +22,9 @@ const BATCH_ROWS_MAX: u32 = 64;
 #[derive(Debug)]
 pub enum Within<'c> {
     /// In SQLite.
-    Sqlite(&'c mut SqliteConnection),
+    Sqlite(&'c mut Connection<sqlx::Sqlite>),
     /// In PostgreSQL.
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut Connection<sqlx::Postgres>),
 }
 
 /// Why a change was not handled. It is handed over again, and none behind it before.
@@ -287,7 +286,7 @@ impl<H: Handler> Follower<H> {
         let (consumer, store) = (self.consumer, self.store);
         let is_moved = match &self.database {
             Database::Sqlite(pool) => {
-                let mut transaction = pool.begin_with("begin immediate").await?;
+                let mut transaction = pool.begin().await?;
                 let is_moved = sqlite::advance(&mut transaction, consumer, store, (from, to)).await?;
                 if is_moved {
                     self.work(work, Within::Sqlite(&mut transaction)).await?;

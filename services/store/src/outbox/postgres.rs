@@ -1,15 +1,15 @@
 //! The outbox in PostgreSQL.
 
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{Postgres, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Aged, Changes, Kept, NewChange, Pending, Record, Row as Columns};
-use crate::{StoreError, now};
+use crate::{Connection, PgPool, StoreError, now};
 
 const OF_CURSOR: &str = "select sequence from outbox_followers where consumer = $1 and store = $2";
 
-impl Record for PgConnection {
+impl Record for Connection<Postgres> {
     async fn record(&mut self, change: &NewChange) -> Result<(), StoreError> {
         let sequence: i64 = sqlx::query_scalar(
             "insert into outbox_heads as head (store, sequence) values ($1, 1) \
@@ -45,7 +45,7 @@ pub(super) async fn lease(pool: &PgPool, work: &str, holder: Uuid, millis: i64) 
     .bind(work)
     .bind(holder)
     .bind(millis)
-    .execute(pool)
+    .execute(&mut pool.writer().await?)
     .await?;
     Ok(taken.rows_affected() > 0)
 }
@@ -175,14 +175,14 @@ pub(super) async fn cursor(pool: &PgPool, consumer: &str, store: &str) -> Result
     )
     .bind(consumer)
     .bind(store)
-    .execute(pool)
+    .execute(&mut pool.writer().await?)
     .await?;
     Ok(sqlx::query_scalar(OF_CURSOR).bind(consumer).bind(store).fetch_one(pool).await?)
 }
 
 /// Moves a consumer on, within a transaction; false where another process has moved it meanwhile.
 pub(super) async fn advance(
-    connection: &mut PgConnection,
+    connection: &mut Connection<Postgres>,
     consumer: &str,
     store: &str,
     (from, to): (i64, i64),

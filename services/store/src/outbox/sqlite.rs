@@ -1,15 +1,15 @@
 //! The outbox in SQLite.
 
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Aged, Changes, Kept, NewChange, Pending, Record, Row as Columns};
-use crate::{StoreError, from_micros, now, to_micros};
+use crate::{Connection, SqlitePool, StoreError, from_micros, now, to_micros};
 
 const OF_CURSOR: &str = "select sequence from outbox_followers where consumer = ? and store = ?";
 
-impl Record for SqliteConnection {
+impl Record for Connection<Sqlite> {
     async fn record(&mut self, change: &NewChange) -> Result<(), StoreError> {
         let sequence: i64 = sqlx::query_scalar(
             "insert into outbox_heads (store, sequence) values (?, 1) \
@@ -45,7 +45,7 @@ pub(super) async fn lease(pool: &SqlitePool, work: &str, holder: Uuid, millis: i
     .bind(work)
     .bind(holder)
     .bind(millis)
-    .execute(pool)
+    .execute(&mut pool.writer().await?)
     .await?;
     Ok(taken.rows_affected() > 0)
 }
@@ -91,7 +91,7 @@ pub(super) async fn oldest(pool: &SqlitePool, store: &str) -> Result<Option<Offs
 }
 
 pub(super) async fn settle(pool: &SqlitePool, store: &str, published: &[i64], kept: &[Kept]) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut transaction = pool.begin().await?;
     let published_at = to_micros(now());
     for sequence in published {
         sqlx::query("update outbox set published_at = ?, due_at = null where store = ? and sequence = ?")
@@ -157,7 +157,7 @@ pub(super) async fn aged(pool: &SqlitePool, store: &str, rows_max: usize) -> Res
 }
 
 pub(super) async fn prune(pool: &SqlitePool, store: &str, to: i64, cutoff: OffsetDateTime) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut transaction = pool.begin().await?;
     // Also what was parked when its turn came, and was published later.
     sqlx::query("delete from outbox where store = ? and sequence <= ? and due_at is null and published_at < ?")
         .bind(store)
@@ -186,14 +186,14 @@ pub(super) async fn cursor(pool: &SqlitePool, consumer: &str, store: &str) -> Re
     )
     .bind(consumer)
     .bind(store)
-    .execute(pool)
+    .execute(&mut pool.writer().await?)
     .await?;
     Ok(sqlx::query_scalar(OF_CURSOR).bind(consumer).bind(store).fetch_one(pool).await?)
 }
 
 /// Moves a consumer on, within a transaction; false where another process has moved it meanwhile.
 pub(super) async fn advance(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection<Sqlite>,
     consumer: &str,
     store: &str,
     (from, to): (i64, i64),
