@@ -34,9 +34,8 @@ pub(crate) async fn start(local: &LocalBroker, listen: SocketAddr, data: &Path) 
         grpc: GrpcEnd { listen, tls, limits: GrpcLimits::default() },
         broker: BrokerEnd {
             client: local.client("services".to_owned()),
-            addresses: vec![broker.to_string()],
             // A broker that others reach would let them call everything.
-            serves_calls: broker.ip().is_loopback(),
+            calls: broker.ip().is_loopback().then(|| local.client("services-calls".to_owned())),
         },
         admin_listen: None,
         gatekeeper: Arc::new(LoopbackOnly),

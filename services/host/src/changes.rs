@@ -9,7 +9,7 @@ use zonecast_store::{Database, outbox::Committed};
 
 pub(crate) use zonecast_api::changes::v1::changes_service_server::SERVICE_NAME;
 
-/// The right that is asked for.
+/// The scope that is asked for.
 const READ: &str = "changes.read";
 
 /// Changes on a page where none are asked for, and the most.

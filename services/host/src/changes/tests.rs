@@ -4,7 +4,7 @@ use zonecast_store::{
     now,
     outbox::{NewChange, Record},
 };
-use zonecast_testing::{TestDatabase, on_both_databases};
+use zonecast_testing::{TestDatabase, by, caller, on_both_databases};
 
 use super::*;
 
@@ -29,14 +29,16 @@ async fn record(database: &Database, count: usize) {
     }
 }
 
-fn by(caller: Caller, store: &str, after_sequence: u64, page_size: i32) -> Request<ListChangesRequest> {
-    let mut request = Request::new(ListChangesRequest { store: store.to_owned(), after_sequence, page_size });
-    request.extensions_mut().insert(caller);
-    request
+fn request(caller: Caller, store: &str, after_sequence: u64, page_size: i32) -> Request<ListChangesRequest> {
+    by(caller, ListChangesRequest { store: store.to_owned(), after_sequence, page_size })
+}
+
+fn reader() -> Caller {
+    caller("server:reader", &[READ])
 }
 
 async fn numbers(listed: &Listed, after: u64, page_size: i32) -> Result<Vec<u64>, Status> {
-    let request = by(Caller::new("reader", [READ.to_owned()]), STORE, after, page_size);
+    let request = request(reader(), STORE, after, page_size);
     let changes = listed.list_changes(request).await?.into_inner().changes;
     assert!(changes.iter().all(|listed| listed.topic == "users.created"));
     Ok(changes.into_iter().map(|listed| listed.change.unwrap().sequence).collect())
@@ -71,12 +73,11 @@ async fn what_is_gone_is_told(test: TestDatabase) {
 
 async fn who_may_not_and_what_is_not_there(test: TestDatabase) {
     let listed = Listed { database: test.database.clone(), stores: vec![STORE], message_bytes_max: 100_000 };
-    let reader = || Caller::new("reader", [READ.to_owned()]);
     for (request, code) in [
-        (by(Caller::new("x", ["users.read".to_owned()]), STORE, 0, 0), Code::PermissionDenied),
-        (by(reader(), "auth", 0, 0), Code::NotFound),
-        (by(reader(), STORE, 0, -1), Code::InvalidArgument),
-        (by(reader(), STORE, u64::MAX, 0), Code::InvalidArgument),
+        (request(caller("server:x", &["users.read"]), STORE, 0, 0), Code::PermissionDenied),
+        (request(reader(), "auth", 0, 0), Code::NotFound),
+        (request(reader(), STORE, 0, -1), Code::InvalidArgument),
+        (request(reader(), STORE, u64::MAX, 0), Code::InvalidArgument),
     ] {
         assert_eq!(listed.list_changes(request).await.unwrap_err().code(), code);
     }
