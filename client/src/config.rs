@@ -124,6 +124,12 @@ impl ClientConfig {
         self
     }
 
+    /// The brokers that [`address`](Self::address) has named.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
     /// The name that the brokers' certificates must bear. Default: the host part of the address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());

@@ -15,6 +15,9 @@ use crate::{local_broker::LocalBroker, services_command::definitions};
 /// Longest message of a call or an answer, as the setting has it by default.
 const MESSAGE_BYTES_MAX: usize = 262_144;
 
+/// How long changes are kept, as the setting has it by default.
+const CHANGES_RETENTION: Duration = Duration::from_secs(168 * 3_600);
+
 /// Starts them, with what they know in a file of this directory.
 ///
 /// # Errors
@@ -26,13 +29,13 @@ pub(crate) async fn start(local: &LocalBroker, listen: SocketAddr, data: &Path) 
     let config = HostConfig {
         database: DatabaseOptions::new(DatabaseUrl::Sqlite(data.join("services.db"))),
         replicas: 1,
+        changes_retention: CHANGES_RETENTION,
         migrate: true,
         grpc: GrpcEnd { listen, tls, limits: GrpcLimits::default() },
         broker: BrokerEnd {
             client: local.client("services".to_owned()),
-            addresses: vec![broker.to_string()],
             // A broker that others reach would let them call everything.
-            serves_calls: broker.ip().is_loopback(),
+            calls: broker.ip().is_loopback().then(|| local.client("services-calls".to_owned())),
         },
         admin_listen: None,
         gatekeeper: Arc::new(LoopbackOnly),

@@ -34,7 +34,7 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     let database = settings.host.database.url.to_string();
     tracing::info!(version = cli::VERSION, services = names, database, "services are starting");
     let grace = settings.host.shutdown_grace;
-    let calls_by_broker = settings.host.broker.serves_calls;
+    let calls_by_broker = settings.host.broker.calls.is_some();
     match settings.keeper {
         // Ends with the process.
         Some(keeper) => drop(tokio::spawn(keeper.keep())),

@@ -25,6 +25,10 @@ package!(
     auth
 );
 package!(
+    /// What has changed, for those who were away.
+    changes
+);
+package!(
     /// The characters service.
     characters
 );

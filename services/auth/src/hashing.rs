@@ -70,7 +70,11 @@ impl Hashing {
         Ok(is_there && is_right)
     }
 
-    async fn run<T: Send + 'static>(&self, from: Place, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    async fn run<T: Send + 'static>(
+        &self,
+        from: Place,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Status> {
         let place = self.take(from).ok_or_else(|| Status::resource_exhausted("too many log in at once; try again"))?;
         let permit = Arc::clone(&self.at_work).acquire_owned().await;
         let permit = permit.map_err(|_| Status::unavailable("the service is closing"))?;

@@ -17,7 +17,8 @@ const OTHER_CHARS_MIN: usize = 8;
 
 /// The 5,000 most frequent passwords of 15 to 40 characters among the million most frequent of ten million that were
 /// published from leaks, in lower case, sorted; addresses left out.
-static FREQUENT: LazyLock<Vec<&'static str>> = LazyLock::new(|| include_str!("password/frequent.txt").lines().collect());
+static FREQUENT: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| include_str!("password/frequent.txt").lines().collect());
 
 /// Words that everybody here would think of.
 const CONTEXT: [&str; 4] = ["zonecast", "password", "passphrase", "letmein"];

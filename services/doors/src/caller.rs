@@ -3,9 +3,11 @@
 use std::{fmt, net::IpAddr};
 
 use http::request::Parts;
-use tonic::{Request, Status, transport::server::TcpConnectInfo};
+use tonic::{Request, Status};
 use zonecast_access::{Claims, Subject};
 use zonecast_protocol::{Refusal, Rights};
+
+use crate::connections::link;
 
 /// Who calls, as the [`Gatekeeper`] found. Every request that reaches a service carries one.
 #[derive(Clone)]
@@ -171,10 +173,8 @@ pub(crate) fn origin(request: &Parts) -> Origin {
     if let Some(origin) = request.extensions.get::<Origin>() {
         return *origin;
     }
-    // With TLS, which the gRPC door always has, tonic keeps the connection's own inside the TLS one.
-    let tls = request.extensions.get::<tonic::transport::server::TlsConnectInfo<TcpConnectInfo>>();
-    let tcp = tls.map(tonic::transport::server::TlsConnectInfo::get_ref).or_else(|| request.extensions.get());
-    tcp.and_then(TcpConnectInfo::remote_addr)
+    link(&request.extensions)
+        .and_then(|link| link.tcp.remote_addr())
         .map_or(Origin::Within, |address| Origin::Address(address.ip().to_canonical()))
 }
 

@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,11 +13,17 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     task::AbortHandle,
-    time::sleep_until,
+    time::{sleep, sleep_until},
 };
 use tonic::{Code, Status};
 
-use crate::metrics::{Door, RpcMetrics};
+use crate::{
+    connections::Cut,
+    metrics::{Door, RpcMetrics},
+};
+
+/// How long a connection lives on after the deadline of an answer that was not read on it.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// One call from its arrival to the end of its answer. Dropped before that, the caller had gone: CANCELLED.
 pub(crate) struct Call {
@@ -28,12 +34,15 @@ pub(crate) struct Call {
     code: Code,
     /// The call's place among those that are under way.
     pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// And among the streams, where it is one.
+    pub(crate) stream_place: Option<OwnedSemaphorePermit>,
 }
 
 impl Call {
     pub(crate) fn begin(metrics: &RpcMetrics, method: String, door: Door) -> Self {
         metrics.began();
-        Self { metrics: metrics.clone(), method, door, began: Instant::now(), code: Code::Cancelled, place: None }
+        let (metrics, began) = (metrics.clone(), Instant::now());
+        Self { metrics, method, door, began, code: Code::Cancelled, place: None, stream_place: None }
     }
 
     /// Takes the code from headers or trailers, where it is in them.
@@ -79,9 +88,15 @@ impl Drop for Deadline {
 }
 
 impl Counted {
-    /// A body that ends with its call's deadline; without one it lasts as long as it lasts. Streams that are meant to be
-    /// long have none so far.
-    pub(crate) fn new(body: tonic::body::Body, call: Call, deadline: Option<tokio::time::Instant>) -> Self {
+    /// A body that ends with its call's deadline; without one it lasts as long as it lasts.
+    ///
+    /// At the deadline the connection is cut: what was written of an answer and is not read stays in memory until then.
+    pub(crate) fn new(
+        body: tonic::body::Body,
+        call: Call,
+        deadline: Option<tokio::time::Instant>,
+        cut: Option<Cut>,
+    ) -> Self {
         let call = Arc::new(Mutex::new(Some(call)));
         let deadline = deadline.map(|deadline| {
             let (passes, passed) = oneshot::channel();
@@ -92,6 +107,11 @@ impl Counted {
                     call.code = Code::DeadlineExceeded;
                     // Nobody may be left to be told.
                     let _ = passes.send(());
+                    if let Some(cut) = cut {
+                        // Time for the last word to whoever was only slow to ask for it.
+                        sleep(LAST_WORD).await;
+                        cut.cut();
+                    }
                 }
             });
             Deadline { passed, watch: watch.abort_handle() }
@@ -163,7 +183,7 @@ impl Body for Counted {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, time::Duration};
+    use std::future::poll_fn;
 
     use tokio::{sync::Semaphore, time::Instant};
 
@@ -187,7 +207,7 @@ mod tests {
         let mut call = Call::begin(&RpcMetrics::default(), "Get".to_owned(), Door::Grpc);
         call.place = Some(Arc::clone(&places).try_acquire_owned().unwrap());
         let body = tonic::body::Body::new(Silent);
-        let mut counted = Counted::new(body, call, Some(Instant::now() + Duration::from_millis(20)));
+        let mut counted = Counted::new(body, call, Some(Instant::now() + Duration::from_millis(20)), None);
         assert_eq!(places.available_permits(), 0);
         // Nobody asks the body for anything.
         let _place = tokio::time::timeout(Duration::from_secs(60), places.acquire()).await.unwrap().unwrap();

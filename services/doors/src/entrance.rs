@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use crate::{
     caller::{Gatekeeper, origin},
+    connections::link,
     counted::{Call, Counted},
     methods::Methods,
     metrics::{Door, RpcMetrics},
@@ -36,14 +37,17 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 pub struct EntranceLimits {
     /// Most calls under way; more are answered with RESOURCE_EXHAUSTED at once. Default: 1,024.
     pub calls_max: usize,
-    /// Longest time until a call's answer has been read, whatever the caller grants; then DEADLINE_EXCEEDED. Of methods
-    /// that stream, only until the answer begins: long streams have no bound of their own yet. Default: 10 s.
+    /// Most streams under way, health checks and reflection among them; more are answered with RESOURCE_EXHAUSTED at once.
+    /// Default: 1,024.
+    pub streams_max: usize,
+    /// Longest time until a call's answer has been read, whatever the caller grants; then DEADLINE_EXCEEDED, and a connection
+    /// on which an answer was not read is closed. Of methods that stream, only until the answer begins. Default: 10 s.
     pub timeout: Duration,
 }
 
 impl Default for EntranceLimits {
     fn default() -> Self {
-        Self { calls_max: 1_024, timeout: Duration::from_secs(10) }
+        Self { calls_max: 1_024, streams_max: 1_024, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -59,6 +63,8 @@ struct Shared {
     metrics: RpcMetrics,
     gatekeeper: Arc<dyn Gatekeeper>,
     places: Arc<Semaphore>,
+    /// Of streams, which last.
+    stream_places: Arc<Semaphore>,
     limits: EntranceLimits,
 }
 
@@ -73,7 +79,8 @@ impl Entrance {
         limits: EntranceLimits,
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.calls_max));
-        Self { routes, shared: Arc::new(Shared { methods, metrics, gatekeeper, places, limits }) }
+        let stream_places = Arc::new(Semaphore::new(limits.streams_max));
+        Self { routes, shared: Arc::new(Shared { methods, metrics, gatekeeper, places, stream_places, limits }) }
     }
 
     /// Whether the doors may only be open to this machine.
@@ -96,7 +103,18 @@ impl Entrance {
         let door = request.extensions().get().copied().unwrap_or(Door::Grpc);
         let mut call = Call::begin(&self.shared.metrics, self.shared.methods.label(path), door);
         let is_open_to_all = OPEN_TO_ALL.iter().any(|open| path.starts_with(open));
-        let is_bounded = !is_open_to_all && !self.shared.methods.is_streaming(path);
+        let lasts = is_open_to_all || self.shared.methods.is_streaming(path);
+        let cut = link(request.extensions()).map(|link| link.cut.clone());
+        if lasts {
+            match Arc::clone(&self.shared.stream_places).try_acquire_owned() {
+                Ok(place) => call.stream_place = Some(place),
+                Err(_) => {
+                    let refused = Status::resource_exhausted("too many streams at once; try again").into_http();
+                    call.note(refused.headers());
+                    return refused;
+                }
+            }
+        }
         let deadline = Instant::now() + self.patience(request.headers());
         let response = match self.let_in(request, &mut call, is_open_to_all) {
             Err(status) => status.into_http(),
@@ -107,13 +125,13 @@ impl Entrance {
             },
         };
         // A stream lasts; the place is for work.
-        if !is_bounded {
+        if lasts {
             call.place = None;
         }
         if call.note(response.headers()) {
             return response;
         }
-        response.map(|body| Body::new(Counted::new(body, call, is_bounded.then_some(deadline))))
+        response.map(|body| Body::new(Counted::new(body, call, (!lasts).then_some(deadline), cut)))
     }
 
     /// How long a call with these headers may last, its answer's way to the caller counted in.

@@ -9,7 +9,6 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     service::Routes,
     transport::{Certificate, Identity, Server, ServerTlsConfig},
@@ -17,7 +16,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_web::GrpcWebLayer;
 
-use crate::Entrance;
+use crate::{Entrance, connections::accepted};
 
 /// The door's key and certificate, PEM.
 #[derive(Clone)]
@@ -33,6 +32,8 @@ pub struct GrpcTls {
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {
+    /// Most connections; more are closed at once. Default: 1,024.
+    pub connections_max: usize,
     /// Most calls under way on one connection. Default: 128.
     pub streams_max: u32,
     /// Time in which the TLS handshake must be done. Default: 3 s.
@@ -43,7 +44,8 @@ pub struct GrpcLimits {
 
 impl Default for GrpcLimits {
     fn default() -> Self {
-        Self { streams_max: 128, handshake_timeout: Duration::from_secs(3), keep_alive: Duration::from_secs(20) }
+        let (handshake_timeout, keep_alive) = (Duration::from_secs(3), Duration::from_secs(20));
+        Self { connections_max: 1_024, streams_max: 128, handshake_timeout, keep_alive }
     }
 }
 
@@ -136,6 +138,7 @@ impl GrpcDoor {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let (v1, v1_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let metrics = entrance.metrics().clone();
         let entrance = entrance
             .with_routes(|routes: Routes| routes.add_service(health_service).add_service(v1).add_service(v1_alpha));
         let server = Server::builder()
@@ -153,9 +156,9 @@ impl GrpcDoor {
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
         let (ending, ended) = watch::channel(false);
+        let incoming = accepted(listener, config.limits.connections_max, metrics);
         let serving = tokio::spawn(async move {
             let left = async move { left.notified().await };
-            let incoming = TcpListenerStream::new(listener);
             if let Err(error) = server.serve_with_incoming_shutdown(entrance, incoming, left).await {
                 tracing::error!(error = %error, "the gRPC door has closed by itself");
             }
@@ -180,10 +183,10 @@ impl GrpcDoor {
         }
     }
 
-    /// Whether it has closed by itself.
+    /// Whether it has closed: by itself, where nobody has closed it.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        *self.ended.borrow()
+    pub fn ended(&self) -> watch::Receiver<bool> {
+        self.ended.clone()
     }
 
     /// Takes no more connections, lets the calls that are under way end, for at most `grace`, and closes.

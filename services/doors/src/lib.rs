@@ -18,6 +18,7 @@
 mod bearer;
 pub mod broker;
 mod caller;
+mod connections;
 mod counted;
 mod entrance;
 pub mod grpc;

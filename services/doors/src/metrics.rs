@@ -45,6 +45,17 @@ pub struct RpcMetrics {
     durations: Family<Way, Histogram>,
     under_way: Gauge,
     answers_dropped: Counter,
+    connections: Gauge,
+    connections_refused: Counter,
+}
+
+/// Counted among the connections until it is dropped.
+pub(crate) struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Default for RpcMetrics {
@@ -52,7 +63,14 @@ impl Default for RpcMetrics {
         // From 0.25 ms to 4 s.
         let durations: fn() -> Histogram = || Histogram::new(exponential_buckets(0.000_25, 2.0, 15));
         let durations = Family::new_with_constructor(durations);
-        Self { calls: Family::default(), durations, under_way: Gauge::default(), answers_dropped: Counter::default() }
+        Self {
+            calls: Family::default(),
+            durations,
+            under_way: Gauge::default(),
+            answers_dropped: Counter::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+        }
     }
 }
 
@@ -67,6 +85,24 @@ impl RpcMetrics {
         let help =
             "Answers to calls by the broker that did not go out: nobody read them in time, or they had no way back";
         registry.register("rpc_answers_dropped", help, self.answers_dropped.clone());
+        registry.register("rpc_connections", "Connections by gRPC", self.connections.clone());
+        let help = "Connections by gRPC that were closed at once, since there were too many";
+        registry.register("rpc_connections_refused", help, self.connections_refused.clone());
+    }
+
+    pub(crate) fn connection_opened(&self) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(self.connections.clone())
+    }
+
+    pub(crate) fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// Those that are open, and those that were refused.
+    #[cfg(test)]
+    pub(crate) fn connections(&self) -> (i64, u64) {
+        (self.connections.get(), self.connections_refused.get())
     }
 
     pub(crate) fn answer_dropped(&self) {

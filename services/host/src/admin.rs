@@ -16,7 +16,7 @@ use axum::{
     routing::get,
 };
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use zonecast_store::Database;
 
 use crate::{HostError, metrics};
@@ -27,6 +27,8 @@ pub(crate) struct Admin {
     pub(crate) registry: Registry,
     /// False while the host starts or takes leave.
     pub(crate) is_ready: Arc<AtomicBool>,
+    /// Whether the gRPC door has closed.
+    pub(crate) grpc_has_ended: watch::Receiver<bool>,
 }
 
 /// Starts the server.
@@ -51,6 +53,9 @@ pub(crate) async fn start(address: SocketAddr, admin: Admin) -> Result<(SocketAd
 async fn is_ready(State(admin): State<Arc<Admin>>) -> Response {
     if !admin.is_ready.load(Acquire) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or taking leave\n").into_response();
+    }
+    if *admin.grpc_has_ended.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: the gRPC door has closed by itself\n").into_response();
     }
     match admin.database.ping().await {
         Ok(()) => "ready\n".into_response(),

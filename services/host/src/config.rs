@@ -18,6 +18,8 @@ pub struct HostConfig {
     pub database: DatabaseOptions,
     /// Processes that serve with this database, this one counted.
     pub replicas: u32,
+    /// How long changes are kept once they are published.
+    pub changes_retention: Duration,
     /// Whether to bring the tables up to date at the start; otherwise tables that lack a step are refused.
     pub migrate: bool,
     /// Door one.
@@ -48,14 +50,12 @@ pub struct GrpcEnd {
     pub limits: GrpcLimits,
 }
 
-/// The services' connection to the broker.
+/// The services' connections to the broker. Every one needs a client id of its own.
 pub struct BrokerEnd {
-    /// How to connect. Every process needs a client id of its own.
+    /// How to connect for changes to go out.
     pub client: ClientConfig,
-    /// The brokers' addresses, as in `client`.
-    pub addresses: Vec<String>,
-    /// Whether to serve calls by the broker.
-    pub serves_calls: bool,
+    /// How to connect for calls to come in; none: no calls are served by the broker.
+    pub calls: Option<ClientConfig>,
 }
 
 /// Why a host does not start.
@@ -129,12 +129,10 @@ impl HostError {
 impl BrokerEnd {
     /// Refuses door two where it would be open to all.
     pub(crate) fn check(&self, is_for_loopback_only: bool) -> Result<(), HostError> {
-        let outside = self.addresses.iter().find(|address| !is_on_loopback(address));
-        match outside {
-            Some(address) if self.serves_calls && is_for_loopback_only => {
-                Err(HostError::BrokerOpenToAll { address: address.clone() })
-            }
-            _ => Ok(()),
+        let Some(calls) = self.calls.as_ref().filter(|_| is_for_loopback_only) else { return Ok(()) };
+        match calls.addresses().iter().find(|address| !is_on_loopback(address)) {
+            Some(address) => Err(HostError::BrokerOpenToAll { address: address.clone() }),
+            None => Ok(()),
         }
     }
 }
@@ -162,10 +160,9 @@ mod tests {
 
     #[test]
     fn calls_by_a_broker_elsewhere_want_identities() {
-        let end = |address: &str, serves_calls| BrokerEnd {
-            client: ClientConfig::new("services"),
-            addresses: vec![address.to_owned()],
-            serves_calls,
+        let end = |address: &str, serves_calls: bool| BrokerEnd {
+            client: ClientConfig::new("services").address(address),
+            calls: serves_calls.then(|| ClientConfig::new("services-calls").address("localhost:1").address(address)),
         };
         end("127.0.0.1:4433", true).check(true).unwrap();
         end("broker:4433", false).check(true).unwrap();

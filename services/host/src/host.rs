@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tonic::service::Routes;
 use zonecast_doors::{
     Entrance, Methods, Peers, RpcMetrics,
@@ -23,7 +27,8 @@ use zonecast_store::{
 use crate::{
     Definition, Ground, HostConfig, HostError, Tasks,
     admin::{self, Admin},
-    broker_end::{Line, Supervisor},
+    broker_end::{CallsEnd, ChangesEnd, Line},
+    changes,
     metrics::{self, Outboxes},
 };
 
@@ -51,7 +56,8 @@ pub struct Host {
     broker_door_is_shut: watch::Receiver<bool>,
     relays: Vec<JoinHandle<()>>,
     tasks: Tasks,
-    broker: JoinHandle<()>,
+    /// The connections to the broker.
+    broker: Vec<JoinHandle<()>>,
     grace: Duration,
 }
 
@@ -101,7 +107,8 @@ impl Host {
         let (mut relays, mut stats) = (Vec::new(), Vec::new());
         for (service, lane) in services.iter().zip(1_u8..) {
             let line = Line::new(client.clone(), lane);
-            let relay = Relay::new(database.clone(), service.name, line, RelayOptions::default());
+            let options = RelayOptions { retention: config.changes_retention, ..RelayOptions::default() };
+            let relay = Relay::new(database.clone(), service.name, line, options);
             let (database, changed) = (database.clone(), relay.wake());
             let message_bytes_max = config.message_bytes_max;
             let ground = Ground { database, changed, message_bytes_max, peers: peers.clone(), tasks: tasks.clone() };
@@ -113,7 +120,11 @@ impl Host {
                 let _ = phase.wait_for(|phase| *phase >= Phase::Publishing).await;
             })));
         }
-        let names: Vec<&'static str> = services.iter().flat_map(|service| service.services).copied().collect();
+        let stores = services.iter().map(|service| service.name).collect();
+        routes = changes::mount(database.clone(), stores, config.message_bytes_max, routes);
+        // Not the changes: whoever shares the topics of calls with this process may have other stores.
+        let by_broker: Vec<&'static str> = services.iter().flat_map(|service| service.services).copied().collect();
+        let names = [&by_broker[..], &[changes::SERVICE_NAME]].concat();
         let methods = Methods::of(config.descriptors, &names)?;
         let rpcs = RpcMetrics::default();
         let entrance = Entrance::new(routes.prepare(), methods, config.gatekeeper, rpcs.clone(), config.limits);
@@ -134,16 +145,19 @@ impl Host {
             None => None,
             Some(address) => {
                 let registry = metrics::registry(&rpcs, outboxes);
-                let admin = Admin { database: database.clone(), registry, is_ready: Arc::clone(&is_ready) };
+                let (database, is_ready) = (database.clone(), Arc::clone(&is_ready));
+                let admin = Admin { database, registry, is_ready, grpc_has_ended: grpc.ended() };
                 Some(admin::start(address, admin).await?)
             }
         };
         let grace = config.shutdown_grace;
-        let entrance = config.broker.serves_calls.then_some(entrance);
-        let client = config.broker.client;
         let (is_shut, broker_door_is_shut) = watch::channel(true);
-        let supervisor = Supervisor { client, entrance, services: names, connected, is_connected, is_shut, grace };
-        let broker = tokio::spawn(supervisor.run(phase.subscribe()));
+        let changes = ChangesEnd { client: config.broker.client, connected, is_connected };
+        let mut broker = vec![tokio::spawn(changes.run(phase.subscribe()))];
+        if let Some(client) = config.broker.calls {
+            let calls = CallsEnd { client, entrance, services: by_broker, is_shut, grace };
+            broker.push(tokio::spawn(calls.run(phase.subscribe())));
+        }
         grpc.set_serving(true).await;
         is_ready.store(true, Release);
         Ok(Self { database, grpc, admin, is_ready, phase, broker_door_is_shut, relays, tasks, broker, grace })
@@ -164,20 +178,21 @@ impl Host {
     /// Takes leave: no new calls, those that are under way are answered, changes that wait are published, all within the
     /// grace; what could not be published waits in the outbox for the next start.
     pub async fn shutdown(mut self) {
+        let deadline = Instant::now() + self.grace;
         self.is_ready.store(false, Release);
         self.phase.send_replace(Phase::Leaving);
-        let broker_door = timeout(self.grace, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
+        let broker_door = timeout_at(deadline, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
         let _ = tokio::join!(self.grpc.close(self.grace), broker_door);
-        if timeout(self.grace, self.tasks.end()).await.is_err() {
+        if timeout_at(deadline, self.tasks.end()).await.is_err() {
             tracing::warn!("the services' own work did not end within the grace");
         }
         self.phase.send_replace(Phase::Publishing);
-        for relay in self.relays {
-            ended("publishing changes", relay, self.grace).await;
-        }
+        ended("publishing changes", self.relays, deadline).await;
         self.phase.send_replace(Phase::Ended);
-        ended("the connection to the broker", self.broker, self.grace).await;
-        self.database.close().await;
+        ended("the connections to the broker", self.broker, deadline).await;
+        if timeout_at(deadline, self.database.close()).await.is_err() {
+            tracing::warn!("the database's connections did not end within the grace");
+        }
         if let Some((_, server)) = self.admin {
             server.abort();
         }
@@ -185,9 +200,12 @@ impl Host {
     }
 }
 
-/// Waits for a task, at most so long.
-async fn ended(what: &str, task: JoinHandle<()>, grace: Duration) {
-    if timeout(grace, task).await.is_err() {
-        tracing::warn!(what, "did not end within the grace");
+/// Waits for tasks until then, and ends them.
+async fn ended(what: &str, tasks: Vec<JoinHandle<()>>, deadline: Instant) {
+    for mut task in tasks {
+        if timeout_at(deadline, &mut task).await.is_err() {
+            tracing::warn!(what, "did not end within the grace");
+            task.abort();
+        }
     }
 }

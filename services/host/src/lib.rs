@@ -4,6 +4,8 @@
 //! database, brings its tables up to date, opens both doors, publishes what changes, and answers Prometheus and the
 //! orchestrator. It takes leave in good order: nothing new, what is under way, what waits in the outbox, and then the end.
 //!
+//! Beside the services it serves `zonecast.changes.v1.ChangesService` for their stores.
+//!
 //! The broker may be away when the host starts, or go later. Calls by gRPC are served all the same, and changes wait in the
 //! outbox.
 //!
@@ -13,6 +15,7 @@
 
 mod admin;
 mod broker_end;
+mod changes;
 mod config;
 mod definition;
 mod host;

@@ -1,18 +1,21 @@
 //! The connections to the database.
 
-use std::time::Duration;
+use std::{fs::OpenOptions, path::Path, time::Duration};
 
 use sqlx::{
-    Connection, PgPool, SqlitePool,
+    Connection as _,
     postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::{DatabaseUrl, StoreError};
+use crate::{Connections, DatabaseUrl, PgPool, SqlitePool, StoreError};
 
 /// Times that a change is tried which the database gives up in favour of another.
 const ATTEMPTS: u32 = 4;
+
+/// Longest pause before the second attempt; before the third it is twice as long, and so on.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
 
 /// How the database is used. [`DatabaseOptions::new`] has the defaults.
 #[derive(Debug, Clone)]
@@ -21,7 +24,7 @@ pub struct DatabaseOptions {
     pub url: DatabaseUrl,
     /// Most connections of this process. Default: 10.
     pub connections_max: u32,
-    /// How long a statement may run, and how long it may wait for a lock. Default: 3 s.
+    /// How long a statement may run; for a lock it may wait two thirds of that. Default: 3 s.
     pub statement_timeout: Duration,
     /// How long a request waits for a connection, a new one counted in. Default: 2 s.
     pub acquire_timeout: Duration,
@@ -33,6 +36,10 @@ impl DatabaseOptions {
     pub fn new(url: DatabaseUrl) -> Self {
         let (statement_timeout, acquire_timeout) = (Duration::from_secs(3), Duration::from_secs(2));
         Self { url, connections_max: 10, statement_timeout, acquire_timeout }
+    }
+
+    fn lock_timeout(&self) -> Duration {
+        self.statement_timeout * 2 / 3
     }
 }
 
@@ -61,6 +68,7 @@ impl Database {
     pub fn open_lazily(options: &DatabaseOptions) -> Self {
         match &options.url {
             DatabaseUrl::Sqlite(path) => {
+                make_for_us_alone(path);
                 let connect = SqliteConnectOptions::new()
                     .filename(path)
                     .create_if_missing(true)
@@ -69,24 +77,42 @@ impl Database {
                     // Of a machine that loses power, not of a process that is killed, this could lose the last commits;
                     // what was published of them would then be a lie.
                     .synchronous(SqliteSynchronous::Full)
-                    .busy_timeout(options.statement_timeout);
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(options.connections_max)
-                    .acquire_timeout(options.acquire_timeout)
-                    // SQLite ends a transaction by itself when the disk is full, and the driver, which then cannot, takes
-                    // the connection for one within a transaction for ever. Such a one is given up.
-                    .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-                Self::Sqlite(pool.connect_lazy_with(connect))
+                    .busy_timeout(options.lock_timeout());
+                let pool = |connections_max| {
+                    SqlitePoolOptions::new()
+                        .max_connections(connections_max)
+                        .acquire_timeout(options.acquire_timeout)
+                        // It is a file: it answers.
+                        .test_before_acquire(false)
+                        .connect_lazy_with(connect.clone())
+                };
+                let (readers, writer) = (pool(options.connections_max), pool(1));
+                Self::Sqlite(Connections::new(readers, writer, options.statement_timeout))
             }
             DatabaseUrl::Postgres(connect) => {
-                let millis = options.statement_timeout.as_millis().to_string();
-                // A transaction that a stopped process leaves open holds its locks for so long and no longer.
-                let bounds = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"];
-                let connect = (**connect).clone().options(bounds.map(|bound| (bound, millis.as_str())));
+                let millis = |bound: Duration| bound.as_millis().max(1).to_string();
+                let connect = (**connect).clone().options([
+                    ("statement_timeout", millis(options.statement_timeout)),
+                    // Shorter: who waits for a lock is told that the database is busy, and not that nobody knows.
+                    ("lock_timeout", millis(options.lock_timeout())),
+                    // A transaction that a stopped process leaves open holds its locks for so long and no longer.
+                    ("idle_in_transaction_session_timeout", millis(options.statement_timeout)),
+                ]);
+                // Of connections that died unseen, several must be found out while one is waited for.
+                let answers_within = options.acquire_timeout / 4;
                 let pool = PgPoolOptions::new()
                     .max_connections(options.connections_max)
-                    .acquire_timeout(options.acquire_timeout);
-                Self::Postgres(pool.connect_lazy_with(connect))
+                    .acquire_timeout(options.acquire_timeout)
+                    .test_before_acquire(false)
+                    .before_acquire(move |connection, _| {
+                        Box::pin(async move {
+                            let answer = timeout(answers_within, connection.ping()).await;
+                            // With an error it is closed without a farewell, for which a dead one would wait.
+                            answer.map_err(|_| sqlx::Error::WorkerCrashed)?.map(|()| true)
+                        })
+                    })
+                    .connect_lazy_with(connect);
+                Self::Postgres(Connections::new(pool.clone(), pool, options.statement_timeout))
             }
         }
     }
@@ -123,8 +149,20 @@ impl Database {
     }
 }
 
+/// Makes the file of a database that is not there yet: what is in it is for nobody else on this machine. What SQLite makes
+/// beside it gets the same permissions.
+fn make_for_us_alone(path: &Path) {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // Where it is there already, or cannot be made, opening it will tell.
+    let _ = options.open(path);
+}
+
 /// Does it, and once more where the database gave it up in favour of another transaction (a serialisation failure or a
-/// deadlock, which undo it whole), up to four times in all.
+/// deadlock, which undo it whole), up to four times in all, after a pause by chance, so that those who met do not meet
+/// again.
 ///
 /// # Errors
 /// What it comes to in the end.
@@ -137,7 +175,9 @@ where
     loop {
         left -= 1;
         match work().await {
-            Err(StoreError::Contention) if left > 0 => {}
+            Err(StoreError::Contention) if left > 0 => {
+                sleep(PAUSE_MAX.mul_f64(fastrand::f64()) * (ATTEMPTS - left)).await;
+            }
             outcome => return outcome,
         }
     }

@@ -1,7 +1,7 @@
 //! What the companion services' databases share.
 //!
 //! A service keeps what is its own in a *store*: one trait in the service's crate with an implementation for SQLite and one
-//! for PostgreSQL, each with migrations of its own. From here it takes the connection ([`Database`]), the runner of
+//! for PostgreSQL, each with migrations of its own. From here it takes the connections ([`Database`], [`Connections`]), the runner of
 //! [`Migrations`], [`PageToken`]s for lists, [`Etag`]s against lost updates, [`StoreError`] for what a database may answer,
 //! and the [`outbox`]: rows that are written in the transaction of a change and published on the broker's topics after it.
 //!
@@ -11,6 +11,7 @@
 //! Start at [`Database::open`], then [`outbox::Record`].
 
 mod clock;
+mod connections;
 mod database;
 mod error;
 mod etag;
@@ -20,6 +21,7 @@ mod page;
 mod url;
 
 pub use clock::{from_micros, now, timestamp, to_micros};
+pub use connections::{Backend, Connection, Connections, PgPool, SqlitePool, Transaction};
 pub use database::{Database, DatabaseOptions, attempts};
 pub use error::StoreError;
 pub use etag::{BadEtag, Etag};

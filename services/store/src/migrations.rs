@@ -2,7 +2,7 @@
 
 use sqlx::{
     SqlSafeStr,
-    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 use thiserror::Error;
 
@@ -50,7 +50,8 @@ macro_rules! migrations {
 }
 
 /// The tables of this crate, which every service needs: the outbox.
-pub const MIGRATIONS: Migrations = migrations!("outbox", 1 "0001_outbox", 2 "0002_outbox_attempts");
+pub const MIGRATIONS: Migrations =
+    migrations!("outbox", 1 "0001_outbox", 2 "0002_outbox_attempts", 3 "0003_outbox_retention");
 
 /// Why the tables are not as this version wants them.
 #[derive(Debug, Error)]
@@ -103,8 +104,8 @@ impl Migrations {
         let unreachable = |error| MigrationError::from(StoreError::from(error));
         match database {
             Database::Sqlite(pool) => {
-                let mut connection = pool.acquire().await.map_err(unreachable)?;
-                self.sqlite().run_direct(None, &mut *connection, false).await.map_err(failed)
+                let mut connection = pool.writer().await.map_err(unreachable)?.detach();
+                self.sqlite().run_direct(None, &mut connection, false).await.map_err(failed)
             }
             Database::Postgres(pool) => {
                 let mut connection = pool.acquire().await.map_err(unreachable)?.detach();
@@ -119,20 +120,46 @@ impl Migrations {
         }
     }
 
-    /// Refuses tables that lack a step.
+    /// Refuses tables that are not as this version makes them.
     ///
     /// # Errors
-    /// [`MigrationError::Pending`], or the database cannot be asked.
+    /// Steps are missing, there are some that this version does not know or knows otherwise, or the database cannot be
+    /// asked.
     pub async fn check(&self, database: &Database) -> Result<(), MigrationError> {
+        let failed = |source| MigrationError::Failed { store: self.store, source };
         let unreachable = |error| MigrationError::from(StoreError::from(error));
-        let applied = match database {
-            Database::Sqlite(pool) => applied(&mut *pool.acquire().await.map_err(unreachable)?, self.store).await,
-            Database::Postgres(pool) => applied(&mut *pool.acquire().await.map_err(unreachable)?, self.store).await,
+        let table = table(self.store);
+        let (steps, applied) = match database {
+            Database::Sqlite(pool) => {
+                let mut connection = pool.acquire().await.map_err(unreachable)?.detach();
+                let found = "select exists (select 1 from sqlite_master where type = 'table' and name = $1)";
+                let found = sqlx::query_scalar(found).bind(&table).fetch_one(&mut connection).await;
+                (self.sqlite(), applied(&mut connection, &table, found.map_err(unreachable)?).await)
+            }
+            Database::Postgres(pool) => {
+                let mut connection = pool.acquire().await.map_err(unreachable)?.detach();
+                let found = "select to_regclass($1) is not null";
+                let found = sqlx::query_scalar(found).bind(&table).fetch_one(&mut connection).await;
+                (self.postgres(), applied(&mut connection, &table, found.map_err(unreachable)?).await)
+            }
         };
-        // Where nothing was applied yet there is no table of it.
-        let applied = applied.unwrap_or_default();
-        let steps = self.steps.iter().filter(|step| !applied.contains(&step.version)).count();
-        if steps == 0 { Ok(()) } else { Err(MigrationError::Pending { store: self.store, steps }) }
+        let applied = applied.map_err(failed)?;
+        let mut missing = 0;
+        for step in steps.iter() {
+            match applied.iter().find(|applied| applied.version == step.version) {
+                Some(applied) if applied.checksum != step.checksum => {
+                    return Err(failed(MigrateError::VersionMismatch(step.version)));
+                }
+                Some(_) => {}
+                None => missing += 1,
+            }
+        }
+        let unknown = applied.iter().find(|applied| steps.iter().all(|step| step.version != applied.version));
+        match unknown {
+            Some(applied) => Err(failed(MigrateError::VersionMissing(applied.version))),
+            None if missing > 0 => Err(MigrationError::Pending { store: self.store, steps: missing }),
+            None => Ok(()),
+        }
     }
 
     fn sqlite(&self) -> Migrator {
@@ -158,7 +185,11 @@ fn table(store: &str) -> String {
     format!("zonecast_migrations_{store}")
 }
 
-async fn applied<C: Migrate>(connection: &mut C, store: &str) -> Result<Vec<i64>, MigrateError> {
-    let applied = connection.list_applied_migrations(&table(store)).await?;
-    Ok(applied.into_iter().map(|step| step.version).collect())
+/// The steps that were taken; none where there is no table of them.
+async fn applied<C: Migrate>(
+    connection: &mut C,
+    table: &str,
+    is_found: bool,
+) -> Result<Vec<AppliedMigration>, MigrateError> {
+    if is_found { connection.list_applied_migrations(table).await } else { Ok(Vec::new()) }
 }

@@ -1,8 +1,8 @@
 //! Where the database is.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use thiserror::Error;
 
 /// The setting that the errors speak of.
@@ -41,6 +41,15 @@ pub enum UrlError {
         /// What the driver says.
         reason: String,
     },
+    /// A server on another machine, and a way there on which anybody may read and write.
+    #[error(
+        "{SETTING} names a PostgreSQL server on another machine, {host}, and the way there may be open: add \
+         sslmode=verify-full (with sslrootcert=FILE where the authority is your own), verify-ca or require behind '?'"
+    )]
+    OpenWay {
+        /// Where the server is.
+        host: String,
+    },
     /// A file for several processes on several machines.
     #[error(
         "{SETTING} names an SQLite file, and database.replicas says that {replicas} processes serve: give them one \
@@ -62,6 +71,7 @@ impl UrlError {
             Self::InMemory => "in_memory",
             Self::SqliteParameters => "sqlite_parameters",
             Self::Postgres { .. } => "postgres",
+            Self::OpenWay { .. } => "open_way",
             Self::SqliteReplicas { .. } => "sqlite_replicas",
         }
     }
@@ -87,6 +97,9 @@ impl FromStr for DatabaseUrl {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             let options = text.parse::<PgConnectOptions>();
             let options = options.map_err(|error| UrlError::Postgres { reason: reason(&error) })?;
+            if !is_closed(&options) {
+                return Err(UrlError::OpenWay { host: options.get_host().to_owned() });
+            }
             return Ok(Self::Postgres(Box::new(options)));
         }
         let file = text.strip_prefix("sqlite:").ok_or(UrlError::UnknownScheme)?;
@@ -98,6 +111,20 @@ impl FromStr for DatabaseUrl {
             path => Ok(Self::Sqlite(PathBuf::from(path))),
         }
     }
+}
+
+/// Whether nobody else can read and write on the way to the server: it is on this machine, or TLS is not left to whoever
+/// answers.
+fn is_closed(options: &PgConnectOptions) -> bool {
+    let is_encrypted =
+        matches!(options.get_ssl_mode(), PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull);
+    let host = options.get_host();
+    let is_loopback = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost",
+    };
+    // A host with a slash is the directory of a socket.
+    is_encrypted || is_loopback || options.get_socket().is_some() || host.starts_with('/')
 }
 
 /// What the driver says, but not the text that it says it of.
@@ -141,7 +168,9 @@ mod tests {
             assert!(matches!(text.parse(), Ok(DatabaseUrl::Sqlite(path)) if path.to_str() == Some("a/b.db")));
         }
         assert!(matches!("sqlite:///a.db".parse(), Ok(DatabaseUrl::Sqlite(path)) if path.to_str() == Some("/a.db")));
-        for text in ["postgres://u:secret@db:5433/n", "postgresql://u:secret@db:5433/n?sslmode=require"] {
+        for text in
+            ["postgres://u:secret@db:5433/n?sslmode=verify-full", "postgresql://u:secret@db:5433/n?sslmode=require"]
+        {
             let url: DatabaseUrl = text.parse().unwrap();
             assert_eq!(url.to_string(), "postgres://u@db:5433/n");
             assert!(!format!("{url:?}").contains("secret"));
@@ -158,12 +187,29 @@ mod tests {
             ("sqlite::memory:", "in_memory"),
             ("sqlite:a.db?mode=ro", "sqlite_parameters"),
             ("postgres://u:secret@h:port/n", "postgres"),
+            ("postgres://u:secret@db.example.org/n", "open_way"),
+            ("postgres://u:secret@db.example.org/n?sslmode=prefer", "open_way"),
+            ("postgres://u:secret@10.0.0.1/n?sslmode=disable", "open_way"),
+            ("postgres://u:secret@localhost.example.org/n", "open_way"),
         ] {
             let error = text.parse::<DatabaseUrl>().unwrap_err();
             assert_eq!(error.kind(), kind, "{text}");
             let said = error.to_string();
-            assert!(said.starts_with("database.url ") && said.contains("give "), "{said}");
+            assert!(
+                said.starts_with("database.url ")
+                    && (said.contains("give ") || said.contains("add sslmode=verify-full")),
+                "{said}"
+            );
             assert!(!said.contains("secret"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_stays_on_this_machine_may_be_open() {
+        for near in ["localhost", "127.0.0.1:5433", "[::1]:5432", "localhost/n?host=/run/postgresql"] {
+            let url =
+                format!("postgres://u:secret@{}", if near.contains('?') { near.into() } else { format!("{near}/n") });
+            assert!(url.parse::<DatabaseUrl>().is_ok(), "{near}");
         }
     }
 
@@ -172,7 +218,7 @@ mod tests {
         let file: DatabaseUrl = "sqlite:a.db".parse().unwrap();
         assert_eq!(file.check_replicas(1), Ok(()));
         assert!(file.check_replicas(2).unwrap_err().to_string().contains("PostgreSQL"));
-        let server: DatabaseUrl = "postgres://h/n".parse().unwrap();
+        let server: DatabaseUrl = "postgres://localhost/n".parse().unwrap();
         assert_eq!(server.check_replicas(9), Ok(()));
     }
 }

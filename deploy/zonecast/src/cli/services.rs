@@ -21,7 +21,7 @@ Examples:
         --services-broker-ca certs/ca.pem
 
   Only users, on PostgreSQL, and not before `zonecast migrate` has run:
-    ZONECAST_DATABASE_URL=postgres://zonecast@db/zonecast zonecast services users \\
+    ZONECAST_DATABASE_URL=postgres://zonecast@db/zonecast?sslmode=verify-full zonecast services users \\
         --config /etc/zonecast.toml --database-migrate false --log-format json")]
 pub(crate) struct ServicesArgs {
     /// Which services; all where none is named.
@@ -39,7 +39,7 @@ pub(crate) struct ServicesArgs {
 #[command(after_help = "\
 Examples:
     zonecast migrate --config /etc/zonecast.toml
-    ZONECAST_DATABASE_URL=postgres://zonecast@db/zonecast zonecast migrate users")]
+    ZONECAST_DATABASE_URL=postgres://zonecast@db/zonecast?sslmode=verify-full zonecast migrate users")]
 pub(crate) struct MigrateArgs {
     /// Whose tables; all services' where none is named.
     #[arg(value_name = "SERVICE", value_parser = NAMES)]

@@ -40,10 +40,13 @@ pub(super) struct ServicesDraft {
     pub(super) client_id: Option<ClientId>,
     pub(super) calls_by_broker: bool,
     pub(super) calls_max: usize,
+    pub(super) streams_max: usize,
+    pub(super) grpc_connections_max: usize,
     pub(super) call_timeout: Duration,
     pub(super) message_bytes_max: usize,
     pub(super) database_url: Option<DatabaseUrl>,
     pub(super) replicas: usize,
+    pub(super) changes_retention_hours: usize,
     pub(super) migrate: bool,
     pub(super) connections_max: usize,
     pub(super) statement_timeout: Duration,
@@ -66,10 +69,13 @@ impl Default for ServicesDraft {
             client_id: None,
             calls_by_broker: false,
             calls_max: 0,
+            streams_max: 0,
+            grpc_connections_max: 0,
             call_timeout: Duration::ZERO,
             message_bytes_max: 0,
             database_url: None,
             replicas: 0,
+            changes_retention_hours: 0,
             migrate: false,
             connections_max: 0,
             statement_timeout: Duration::ZERO,
@@ -203,20 +209,33 @@ fn host(draft: Draft, files: Files, url: DatabaseUrl, keeper: Option<&TrustKeepe
     let database = database(&draft, url);
     let id = draft.client_id.map_or_else(|| format!("services-{}", new_id().simple()), |id| id.to_string());
     let addresses: Vec<String> = draft.brokers.iter().map(ToString::to_string).collect();
-    let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker), ClientConfig::address);
-    let client = match draft.broker_token_file {
-        Some(path) => client.token_from(move || token_in_file(path.clone())),
-        None => client,
+    let client = |id: String| {
+        let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker.clone()), ClientConfig::address);
+        match draft.broker_token_file.clone() {
+            Some(path) => client.token_from(move || token_in_file(path.clone())),
+            None => client,
+        }
     };
+    // Of the same name with an ending, as a token permits.
+    let calls = draft.calls_by_broker.then(|| client(format!("{id}.calls")));
     HostConfig {
         database,
         replicas: u32::try_from(draft.replicas).unwrap_or(u32::MAX),
+        changes_retention: Duration::from_secs(draft.changes_retention_hours as u64 * 3_600),
         migrate: draft.migrate,
-        grpc: GrpcEnd { listen: draft.listen, tls: files.grpc, limits: GrpcLimits::default() },
-        broker: BrokerEnd { client, addresses, serves_calls: draft.calls_by_broker },
+        grpc: GrpcEnd {
+            listen: draft.listen,
+            tls: files.grpc,
+            limits: GrpcLimits { connections_max: draft.grpc_connections_max, ..GrpcLimits::default() },
+        },
+        broker: BrokerEnd { client: client(id), calls },
         admin_listen: draft.admin_listen,
         gatekeeper: gatekeeper(keeper),
-        limits: EntranceLimits { calls_max: draft.calls_max, timeout: draft.call_timeout },
+        limits: EntranceLimits {
+            calls_max: draft.calls_max,
+            streams_max: draft.streams_max,
+            timeout: draft.call_timeout,
+        },
         message_bytes_max: draft.message_bytes_max,
         descriptors: zonecast_api::DESCRIPTORS,
         shutdown_grace,

@@ -3,6 +3,7 @@
 
 mod broker;
 mod cert;
+mod changes;
 mod client;
 mod config;
 mod dev;

@@ -30,13 +30,13 @@ use super::{certificates, python::python, server::Server, text, zonecast};
 const TOUR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/tests/python/services_tour.py");
 
 /// Certificates, and an SQLite file, in a directory of the test's own.
-struct Ground {
+pub(crate) struct Ground {
     directory: tempfile::TempDir,
     tls: [String; 4],
 }
 
 impl Ground {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tls = certificates(directory.path());
         Self { directory, tls }
@@ -46,11 +46,11 @@ impl Ground {
         self.directory.path().join(file)
     }
 
-    fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.path("certs/ca.pem")
     }
 
-    fn broker(&self, listen: &str) -> (Server, String) {
+    pub(crate) fn broker(&self, listen: &str) -> (Server, String) {
         let mut broker = Server::start(listen, &self.tls, "json");
         let [listen, _] = broker.addresses();
         (broker, listen)
@@ -68,28 +68,28 @@ impl Ground {
         command
     }
 
-    fn services(&self, broker: &str) -> (Server, [String; 2]) {
+    pub(crate) fn services(&self, broker: &str) -> (Server, [String; 2]) {
         let mut services = Server::spawn(self.command(broker));
         let listening = services.event("services are listening");
         let addresses = ["listen", "admin"].map(|field| listening[field].as_str().unwrap().to_owned());
         (services, addresses)
     }
 
-    async fn grpc(&self, address: &str) -> UsersServiceClient<GrpcChannel> {
+    pub(crate) async fn grpc(&self, address: &str) -> UsersServiceClient<GrpcChannel> {
         let ca = Certificate::from_pem(std::fs::read_to_string(self.ca()).unwrap());
         let tls = ClientTlsConfig::new().ca_certificate(ca).domain_name("localhost");
         let channel = GrpcChannel::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap();
         UsersServiceClient::new(channel.connect().await.unwrap())
     }
 
-    async fn client(&self, broker: &str) -> Client {
+    pub(crate) async fn client(&self, broker: &str) -> Client {
         let tls = TlsConfig::from_files(Some(&self.ca()), None).unwrap();
         let config = ClientConfig::new("listener").address(broker).server_name("localhost").tls(tls);
         Client::connect(config).await.unwrap()
     }
 }
 
-fn block_on<F: Future<Output = ()>>(body: F) {
+pub(crate) fn block_on<F: Future<Output = ()>>(body: F) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body);
 }
 
@@ -139,7 +139,7 @@ fn a_generated_client_runs_over_both_doors_and_every_change_is_heard() {
         let client = ground.client(&broker).await;
         let mut heard = client.subscribe("users.*").await.unwrap();
         let (mut services, [listen, admin]) = ground.services(&broker);
-        services.event("the services are connected to the broker");
+        services.event("calls are taken by the broker");
 
         tour(ground.grpc(&listen).await, "by-grpc").await;
         tour(UsersServiceClient::new(Channel::new(client.clone())), "by-broker").await;
@@ -262,7 +262,7 @@ fn a_client_in_another_language_takes_the_tour() {
 }
 
 /// The answer to a GET, its head included.
-fn get(address: &str, path: &str) -> String {
+pub(crate) fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

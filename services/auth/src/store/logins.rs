@@ -51,9 +51,16 @@ pub(crate) enum LoggedIn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refreshed {
     /// The login goes on until then.
-    Done { login: Uuid, user: Uuid, expires_at: i64 },
+    Done {
+        login: Uuid,
+        user: Uuid,
+        expires_at: i64,
+    },
     /// An old token of this user's login came again; the login has ended.
-    Reused { login: Uuid, user: Uuid },
+    Reused {
+        login: Uuid,
+        user: Uuid,
+    },
     Unknown,
 }
 

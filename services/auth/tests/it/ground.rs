@@ -119,7 +119,8 @@ impl Ground {
         let methods = Methods::of(DESCRIPTORS, &names).unwrap();
         let gatekeeper = Arc::new(Bearers::new(trust.clone(), now_s));
         let limits = EntranceLimits { calls_max: 10_000, timeout: Duration::from_secs(60) };
-        let entrance = Entrance::new(Routes::from(router).prepare(), methods, gatekeeper, RpcMetrics::default(), limits);
+        let entrance =
+            Entrance::new(Routes::from(router).prepare(), methods, gatekeeper, RpcMetrics::default(), limits);
         peers.set_within(entrance.clone());
         Self { database: database.clone(), trust, tasks, entrance, is_mute, made }
     }
@@ -203,7 +204,8 @@ pub(crate) async fn changes(database: &Database, topic: &str) -> Vec<Change> {
             rows.iter().map(|row| (row.get(0), row.get(1))).collect()
         }
     };
-    let change = |(type_url, value)| Change { detail: Some(prost_types::Any { type_url, value }), ..Default::default() };
+    let change =
+        |(type_url, value)| Change { detail: Some(prost_types::Any { type_url, value }), ..Default::default() };
     rows.into_iter().map(change).collect()
 }
 

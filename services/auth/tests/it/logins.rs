@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use tonic::Code;
 use zonecast_auth::MIGRATIONS;
-use zonecast_protocol::auth::v1::{
-    LogOutEverywhereRequest, LogOutRequest, LoginsRevoked, RefreshRequest, Tokens,
-};
+use zonecast_protocol::auth::v1::{LogOutEverywhereRequest, LogOutRequest, LoginsRevoked, RefreshRequest, Tokens};
 use zonecast_testing::{TestDatabase, on_both_databases};
 
 use crate::ground::{Ground, PASSWORD, changes, is_taken, pass};

@@ -2,26 +2,17 @@
 
 use std::time::Duration;
 
+use futures_core::future::BoxFuture;
 use prost::Message;
 use tokio::time::timeout;
 use zonecast_client::{Client, ConnectionState, ErrorCode, Publish, PublishError};
-use zonecast_protocol::changes::v1::Change;
+
+use super::Committed;
 
 /// How long receivers have to process a change.
 const PROCESSED_WITHIN: Duration = Duration::from_secs(10);
 /// How long a batch may wait for room on its lane.
 const ROOM_WITHIN: Duration = Duration::from_secs(5);
-
-/// A change on its way to its topic.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Announcement {
-    /// Its number in its store.
-    pub sequence: i64,
-    /// Where it goes.
-    pub topic: String,
-    /// What is said.
-    pub change: Change,
-}
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,49 +27,50 @@ pub enum Outcome {
     Refused(String),
 }
 
+/// What becomes of a change; it ends within a time of the announcer's own.
+pub type Answer = BoxFuture<'static, Outcome>;
+
 /// Whoever publishes changes.
 pub trait Announcer: Send + Sync + 'static {
-    /// Publishes them in this order, and says of each in turn what became of it.
-    fn announce(&self, batch: &[Announcement]) -> impl Future<Output = Vec<Outcome>> + Send;
+    /// Publishes them in this order, and gives of each in turn what will say what became of it.
+    fn announce(&self, batch: &[Committed]) -> impl Future<Output = Vec<Answer>> + Send;
 }
 
 /// The broker's client, and the lane for the changes of one store.
 impl Announcer for (Client, u8) {
-    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Answer> {
         let (client, lane) = self;
-        let mut sent = Vec::with_capacity(batch.len());
+        let mut answers: Vec<Answer> = Vec::with_capacity(batch.len());
         let mut has_no_room = false;
-        for announcement in batch {
-            let publish = Publish::to_topic(announcement.topic.as_str())
-                .payload(announcement.change.encode_to_vec())
+        for committed in batch {
+            let publish = Publish::to_topic(committed.topic.as_str())
+                .payload(committed.change.encode_to_vec())
                 .lane(*lane)
                 .expires_in(PROCESSED_WITHIN);
             let full = || Outcome::Unpublished("the broker takes nothing".to_owned());
             // Where there was no room for one there is none for those behind it, which must not overtake it either.
-            sent.push(match has_no_room {
+            let sent = match has_no_room {
                 true => Err(full()),
                 false => match timeout(ROOM_WITHIN, client.publish_with_processed_ack(publish)).await {
                     Ok(Ok(receipt)) => Ok(receipt),
                     Ok(Err(error)) => Err(outcome(&error, true)),
                     Err(_) => Err(full()),
                 },
-            });
-            has_no_room = matches!(sent.last(), Some(Err(Outcome::Unpublished(_))));
+            };
+            has_no_room = matches!(sent, Err(Outcome::Unpublished(_)));
+            let client = client.clone();
+            answers.push(Box::pin(async move {
+                let error = match sent {
+                    Ok(receipt) => match receipt.await {
+                        Ok(_) => return Outcome::Confirmed,
+                        Err(error) => error,
+                    },
+                    Err(outcome) => return outcome,
+                };
+                outcome(&error, matches!(client.states().current(), ConnectionState::Connected { .. }))
+            }));
         }
-        let mut outcomes = Vec::with_capacity(batch.len());
-        for receipt in sent {
-            outcomes.push(match receipt {
-                Ok(receipt) => match receipt.await {
-                    Ok(_) => Outcome::Confirmed,
-                    Err(error) => {
-                        let connected = matches!(client.states().current(), ConnectionState::Connected { .. });
-                        outcome(&error, connected)
-                    }
-                },
-                Err(outcome) => outcome,
-            });
-        }
-        outcomes
+        answers
     }
 }
 

@@ -1,6 +1,7 @@
 //! The relay: from the outbox to the topics.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -10,39 +11,38 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{interval, sleep},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep_until, timeout_at},
 };
-use uuid::Uuid;
 
-use super::{Announcement, Announcer, Kept, Outcome};
-use crate::{Database, StoreError, new_id, now, to_micros};
+use super::{Announcer, Committed, Kept, Outcome, Pace, Pending, lease::Lease};
+use crate::{Database, StoreError, now, to_micros};
 
 /// Most changes that are under way at once.
-const BATCH_ROWS_MAX: i64 = 64;
+const BATCH_ROWS_MAX: usize = 64;
+/// How long an answer waits for others, to be noted together with them.
+const SETTLED_WITHIN: Duration = Duration::from_millis(5);
 
 /// How a relay goes about it. [`RelayOptions::default`] suits all but tests.
 #[derive(Debug, Clone)]
 pub struct RelayOptions {
-    /// How often it looks for changes that other processes have made; its own process wakes it. Default: 250 ms.
-    pub poll_interval: Duration,
-    /// How long other processes leave the store to it after its last sign of life. Default: 6 s.
-    pub lease: Duration,
-    /// The first wait after a setback, of all or of one change alone; it doubles up to `backoff_max`. Default: 100 ms.
-    pub backoff_base: Duration,
-    /// The longest wait. Default: 5 s.
-    pub backoff_max: Duration,
+    /// How often it looks, and how long it waits after a setback, of all or of one change alone.
+    pub pace: Pace,
     /// Times that a change is published which somebody does not process, before it is parked. Default: 5.
     pub attempts_max: u32,
+    /// How long changes are kept once they are published, for those who were away. Default: 7 days.
+    pub retention: Duration,
+    /// How often it looks for changes whose retention is over. Default: 1 min.
+    pub prune_interval: Duration,
 }
 
 impl Default for RelayOptions {
     fn default() -> Self {
         Self {
-            poll_interval: Duration::from_millis(250),
-            lease: Duration::from_secs(6),
-            backoff_base: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(5),
+            pace: Pace::default(),
             attempts_max: 5,
+            retention: Duration::from_secs(7 * 24 * 3_600),
+            prune_interval: Duration::from_secs(60),
         }
     }
 }
@@ -97,28 +97,39 @@ pub struct Relay<A> {
     store: &'static str,
     announcer: A,
     options: RelayOptions,
-    holder: Uuid,
+    lease: Lease,
+    /// When to look next for changes whose retention is over.
+    prune_at: Instant,
+    /// What was sent and is not answered yet, by number.
+    under_way: BTreeMap<i64, Pending>,
+    answers: JoinSet<(i64, Outcome)>,
+    /// Since something last went well.
+    setbacks: i64,
+    paused_until: Instant,
     wake: Arc<Notify>,
     stats: Arc<RelayStats>,
-}
-
-/// What a look at the outbox has come to.
-#[derive(Debug, PartialEq, Eq)]
-enum Look {
-    /// Nothing waits, or another process sees to it.
-    Nothing,
-    /// There may be more.
-    More,
-    /// It must be tried again later.
-    Setback,
 }
 
 impl<A: Announcer> Relay<A> {
     /// A relay for a store. It works while [`run`](Self::run) does.
     #[must_use]
     pub fn new(database: Database, store: &'static str, announcer: A, options: RelayOptions) -> Self {
-        let (wake, stats) = (Arc::default(), Arc::default());
-        Self { database, store, announcer, options, holder: new_id(), wake, stats }
+        let (wake, stats, now) = (Arc::default(), Arc::default(), Instant::now());
+        let lease = Lease::new(database.clone(), store.to_owned(), options.pace.lease);
+        Self {
+            database,
+            store,
+            announcer,
+            options,
+            lease,
+            prune_at: now,
+            under_way: BTreeMap::new(),
+            answers: JoinSet::new(),
+            setbacks: 0,
+            paused_until: now,
+            wake,
+            stats,
+        }
     }
 
     /// What the service notifies after it has committed a change, so that it is published at once.
@@ -134,111 +145,125 @@ impl<A: Announcer> Relay<A> {
     }
 
     /// Publishes until it is told to stop; then it looks a last time, and leaves the store to other processes.
-    pub async fn run(self, stop: impl Future<Output = ()> + Send) {
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) {
         tokio::pin!(stop);
-        let mut setbacks = 0_i64;
-        let mut stopping = false;
+        let mut is_stopping = false;
         loop {
-            let look = self.look().await.unwrap_or_else(|error| {
+            let has_sent = self.look().await.unwrap_or_else(|error| {
                 self.setback(error.kind());
-                Look::Setback
+                false
             });
-            setbacks = if look == Look::Setback { setbacks.saturating_add(1) } else { 0 };
-            if stopping && look != Look::More {
+            let has_room = self.under_way.len() < BATCH_ROWS_MAX;
+            if has_sent && has_room {
+                continue;
+            }
+            if is_stopping && !has_sent && self.under_way.is_empty() {
                 break;
             }
-            let pause = match look {
-                Look::More => continue,
-                Look::Nothing => self.options.poll_interval,
-                Look::Setback => self.pause(setbacks),
-            };
+            let until = self.paused_until.max(Instant::now() + self.options.pace.poll_interval);
+            let is_paused = self.is_paused();
             tokio::select! {
-                () = &mut stop, if !stopping => stopping = true,
-                () = self.wake.notified(), if look == Look::Nothing => {}
-                () = sleep(pause) => {}
+                () = &mut stop, if !is_stopping => is_stopping = true,
+                Some(answer) = self.answers.join_next() => self.answered(answer).await,
+                () = self.wake.notified(), if has_room && !is_paused => {}
+                () = sleep_until(until) => {}
             }
         }
-        // Where that fails, the lease runs out by itself.
-        let _ = self.database.lease(self.store, self.holder, 0).await;
+        self.lease.leave().await;
         self.stats.holds_lease.store(false, Relaxed);
     }
 
-    /// Publishes one batch.
-    async fn look(&self) -> Result<Look, StoreError> {
-        let holds_lease = self.renew().await?;
+    /// Sends what waits and is not under way, as far as there is room; false where there was nothing to send.
+    async fn look(&mut self) -> Result<bool, StoreError> {
+        let holds_lease = self.lease.is_held().await?;
         self.stats.holds_lease.store(holds_lease, Relaxed);
         if !holds_lease {
             self.stats.oldest.store(0, Relaxed);
-            return Ok(Look::Nothing);
+            return Ok(false);
+        }
+        self.prune().await?;
+        let room = BATCH_ROWS_MAX - self.under_way.len();
+        if room == 0 || self.is_paused() {
+            return Ok(false);
         }
         let oldest = self.database.oldest(self.store).await?;
         self.stats.oldest.store(oldest.map_or(0, to_micros), Relaxed);
-        let pending = self.database.pending(self.store, BATCH_ROWS_MAX).await?;
-        if pending.is_empty() {
-            return Ok(Look::Nothing);
+        // What is under way still waits in the outbox.
+        let mut pending = self.database.pending(self.store, i64::try_from(BATCH_ROWS_MAX).unwrap_or(i64::MAX)).await?;
+        pending.retain(|pending| !self.under_way.contains_key(&pending.committed.sequence));
+        pending.truncate(room);
+        let batch: Vec<_> = pending.iter().map(|pending| pending.committed.clone()).collect();
+        let answers = self.announcer.announce(&batch).await;
+        for (pending, answer) in pending.into_iter().zip(answers) {
+            let sequence = pending.committed.sequence;
+            self.under_way.insert(sequence, pending);
+            self.answers.spawn(async move { (sequence, answer.await) });
         }
-        let attempts: Vec<i64> = pending.iter().map(|pending| pending.attempts).collect();
-        let batch: Vec<_> = pending.into_iter().map(|pending| pending.announcement(self.store)).collect();
-        let outcomes = self.announce(&batch).await?;
+        Ok(!batch.is_empty())
+    }
+
+    /// Notes what has become of a change, and of those whose answers come right behind.
+    async fn answered(&mut self, first: Result<(i64, Outcome), JoinError>) {
+        let mut answers = vec![first];
+        let soon = Instant::now() + SETTLED_WITHIN;
+        // Many come together; noting them together spares the database.
+        while let Ok(Some(next)) = timeout_at(soon, self.answers.join_next()).await {
+            answers.push(next);
+        }
         let (mut published, mut kept, mut unpublished) = (Vec::new(), Vec::new(), None);
-        for ((announcement, attempts), outcome) in batch.iter().zip(attempts).zip(outcomes) {
+        for (sequence, outcome) in answers.into_iter().flatten() {
+            let Some(Pending { committed, attempts }) = self.under_way.remove(&sequence) else { continue };
             match outcome {
-                Outcome::Confirmed => published.push(announcement.sequence),
-                Outcome::Unconfirmed(problem) => kept.push(self.unconfirmed(announcement, attempts + 1, problem)),
-                Outcome::Refused(problem) => kept.push(parked(announcement, problem)),
+                Outcome::Confirmed => published.push(sequence),
+                Outcome::Unconfirmed(problem) => kept.push(self.unconfirmed(&committed, attempts + 1, problem)),
+                Outcome::Refused(problem) => kept.push(parked(&committed, problem)),
                 Outcome::Unpublished(problem) => unpublished = unpublished.or(Some(problem)),
             }
         }
-        self.database.settle(self.store, &published, &kept).await?;
+        if let Err(error) = self.database.settle(self.store, &published, &kept).await {
+            return self.setback(error.kind());
+        }
         self.stats.published.fetch_add(published.len() as u64, Relaxed);
         let parked = kept.iter().filter(|kept| kept.due_at.is_none()).count() as u64;
         self.stats.parked.fetch_add(parked, Relaxed);
         match unpublished {
-            Some(problem) => {
-                self.setback(&problem);
-                Ok(Look::Setback)
-            }
-            None => Ok(Look::More),
+            Some(problem) => self.setback(&problem),
+            None => self.setbacks = 0,
         }
     }
 
-    async fn renew(&self) -> Result<bool, StoreError> {
-        let millis = i64::try_from(self.options.lease.as_millis()).unwrap_or(i64::MAX);
-        self.database.lease(self.store, self.holder, millis).await
+    fn is_paused(&self) -> bool {
+        Instant::now() < self.paused_until
     }
 
-    /// Publishes a batch and keeps the lease alive meanwhile.
-    async fn announce(&self, batch: &[Announcement]) -> Result<Vec<Outcome>, StoreError> {
-        let announcing = self.announcer.announce(batch);
-        tokio::pin!(announcing);
-        let mut renewals = interval(self.options.lease / 3);
-        loop {
-            tokio::select! {
-                outcomes = &mut announcing => return Ok(outcomes),
-                _ = renewals.tick() => drop(self.renew().await?),
-            }
+    /// Deletes some of the changes whose retention is over.
+    async fn prune(&mut self) -> Result<(), StoreError> {
+        if Instant::now() < self.prune_at {
+            return Ok(());
         }
+        let may_be_more = self.database.prune(self.store, now() - self.options.retention).await?;
+        if !may_be_more {
+            self.prune_at = Instant::now() + self.options.prune_interval;
+        }
+        Ok(())
     }
 
     /// What somebody did not process waits by itself for the next attempt, and after the last is parked.
-    fn unconfirmed(&self, announcement: &Announcement, attempts: i64, problem: String) -> Kept {
+    fn unconfirmed(&self, committed: &Committed, attempts: i64, problem: String) -> Kept {
         self.stats.setbacks.fetch_add(1, Relaxed);
         if attempts >= i64::from(self.options.attempts_max) {
-            return parked(announcement, problem);
+            return parked(committed, problem);
         }
-        let Announcement { sequence, topic, change } = announcement;
+        let Committed { sequence, topic, change } = committed;
         let (store, event_id) = (&change.store, &change.event_id);
         tracing::warn!(store, topic, sequence, event_id, attempts, problem, "a change will be published again");
-        Kept { sequence: *sequence, due_at: Some(now() + self.pause(attempts)), problem }
+        Kept { sequence: *sequence, due_at: Some(now() + self.options.pace.pause(attempts)), problem }
     }
 
-    /// The wait after so many setbacks.
-    fn pause(&self, setbacks: i64) -> Duration {
-        self.options.backoff_base.saturating_mul(1 << setbacks.clamp(0, 16)).min(self.options.backoff_max)
-    }
-
-    /// One line for each doubling: while the broker is away there would be one every few seconds.
-    fn setback(&self, problem: &str) {
+    /// Pauses. One line for each doubling: while the broker is away there would be one every few seconds.
+    fn setback(&mut self, problem: &str) {
+        self.setbacks = self.setbacks.saturating_add(1);
+        self.paused_until = Instant::now() + self.options.pace.pause(self.setbacks);
         let count = self.stats.setbacks.fetch_add(1, Relaxed) + 1;
         if count.is_power_of_two() {
             tracing::warn!(store = self.store, problem, count, "changes wait; publishing them is tried again");
@@ -247,8 +272,8 @@ impl<A: Announcer> Relay<A> {
 }
 
 /// Keeps a change and publishes it no more.
-fn parked(announcement: &Announcement, problem: String) -> Kept {
-    let Announcement { sequence, topic, change } = announcement;
+fn parked(committed: &Committed, problem: String) -> Kept {
+    let Committed { sequence, topic, change } = committed;
     let (store, event_id) = (&change.store, &change.event_id);
     tracing::error!(store, topic, sequence, event_id, problem, "a change is parked: it is kept and published no more");
     Kept { sequence: *sequence, due_at: None, problem }

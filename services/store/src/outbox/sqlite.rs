@@ -1,13 +1,15 @@
 //! The outbox in SQLite.
 
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Kept, NewChange, Pending, Record};
-use crate::{StoreError, from_micros, to_micros};
+use super::{Aged, Changes, Kept, NewChange, Pending, Record, Row as Columns};
+use crate::{Connection, SqlitePool, StoreError, from_micros, now, to_micros};
 
-impl Record for SqliteConnection {
+const OF_CURSOR: &str = "select sequence from outbox_followers where consumer = ? and store = ?";
+
+impl Record for Connection<Sqlite> {
     async fn record(&mut self, change: &NewChange) -> Result<(), StoreError> {
         let sequence: i64 = sqlx::query_scalar(
             "insert into outbox_heads (store, sequence) values (?, 1) \
@@ -33,17 +35,17 @@ impl Record for SqliteConnection {
     }
 }
 
-pub(super) async fn lease(pool: &SqlitePool, store: &str, holder: Uuid, millis: i64) -> Result<bool, StoreError> {
+pub(super) async fn lease(pool: &SqlitePool, work: &str, holder: Uuid, millis: i64) -> Result<bool, StoreError> {
     let taken = sqlx::query(
         "insert into outbox_relays (store, holder, until) \
          values (?1, ?2, cast(unixepoch('subsec') * 1000 as integer) + ?3) \
          on conflict (store) do update set holder = excluded.holder, until = excluded.until \
          where holder = excluded.holder or until < cast(unixepoch('subsec') * 1000 as integer)",
     )
-    .bind(store)
+    .bind(work)
     .bind(holder)
     .bind(millis)
-    .execute(pool)
+    .execute(&mut pool.writer().await?)
     .await?;
     Ok(taken.rows_affected() > 0)
 }
@@ -63,18 +65,18 @@ pub(super) async fn pending(
     .bind(rows_max)
     .fetch_all(pool)
     .await?;
-    Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    let read = |row| Ok(Pending { committed: columns(row)?.committed(store), attempts: row.try_get(6)? });
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
 }
 
-fn read(row: &SqliteRow) -> Result<Pending, sqlx::Error> {
-    Ok(Pending {
+fn columns(row: &SqliteRow) -> Result<Columns, sqlx::Error> {
+    Ok(Columns {
         sequence: row.try_get(0)?,
         event_id: row.try_get(1)?,
         topic: row.try_get(2)?,
         detail_type: row.try_get(3)?,
         detail: row.try_get(4)?,
         occurred_at: from_micros(row.try_get(5)?),
-        attempts: row.try_get(6)?,
     })
 }
 
@@ -89,10 +91,15 @@ pub(super) async fn oldest(pool: &SqlitePool, store: &str) -> Result<Option<Offs
 }
 
 pub(super) async fn settle(pool: &SqlitePool, store: &str, published: &[i64], kept: &[Kept]) -> Result<(), StoreError> {
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut transaction = pool.begin().await?;
+    let published_at = to_micros(now());
     for sequence in published {
-        let delete = sqlx::query("delete from outbox where store = ? and sequence = ?").bind(store).bind(sequence);
-        delete.execute(&mut *transaction).await?;
+        sqlx::query("update outbox set published_at = ?, due_at = null where store = ? and sequence = ?")
+            .bind(published_at)
+            .bind(store)
+            .bind(sequence)
+            .execute(&mut *transaction)
+            .await?;
     }
     for kept in kept {
         sqlx::query(
@@ -107,4 +114,97 @@ pub(super) async fn settle(pool: &SqlitePool, store: &str, published: &[i64], ke
     }
     transaction.commit().await?;
     Ok(())
+}
+
+pub(super) async fn changes(
+    pool: &SqlitePool,
+    store: &str,
+    after: i64,
+    changes_max: u32,
+) -> Result<Changes, StoreError> {
+    let rows = sqlx::query(
+        "select sequence, event_id, topic, detail_type, detail, occurred_at from outbox \
+         where store = ? and sequence > ? order by sequence limit ?",
+    )
+    .bind(store)
+    .bind(after)
+    .bind(i64::from(changes_max))
+    .fetch_all(pool)
+    .await?;
+    // After them: what was pruned since may only be said of too much.
+    let pruned: Option<i64> =
+        sqlx::query_scalar("select pruned from outbox_heads where store = ?").bind(store).fetch_optional(pool).await?;
+    let read = |row| Ok(columns(row)?.committed(store));
+    let changes = rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?;
+    Ok(Changes { changes, pruned: pruned.unwrap_or_default() })
+}
+
+pub(super) async fn aged(pool: &SqlitePool, store: &str, rows_max: usize) -> Result<Vec<Aged>, StoreError> {
+    let rows = sqlx::query(
+        "select sequence, case when due_at is null then coalesce(published_at, occurred_at) end from outbox \
+         where store = ?1 and sequence > (select pruned from outbox_heads where store = ?1) \
+         order by sequence limit ?2",
+    )
+    .bind(store)
+    .bind(i64::try_from(rows_max).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    let read = |row: &SqliteRow| {
+        let done_at: Option<i64> = row.try_get(1)?;
+        Ok(Aged { sequence: row.try_get(0)?, done_at: done_at.map(from_micros) })
+    };
+    Ok(rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?)
+}
+
+pub(super) async fn prune(pool: &SqlitePool, store: &str, to: i64, cutoff: OffsetDateTime) -> Result<(), StoreError> {
+    let mut transaction = pool.begin().await?;
+    // Also what was parked when its turn came, and was published later.
+    sqlx::query("delete from outbox where store = ? and sequence <= ? and due_at is null and published_at < ?")
+        .bind(store)
+        .bind(to)
+        .bind(to_micros(cutoff))
+        .execute(&mut *transaction)
+        .await?;
+    // Last, for every change of the store waits for this row.
+    sqlx::query("update outbox_heads set pruned = ?1 where store = ?2 and pruned < ?1")
+        .bind(to)
+        .bind(store)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+pub(super) async fn cursor(pool: &SqlitePool, consumer: &str, store: &str) -> Result<i64, StoreError> {
+    let known: Option<i64> = sqlx::query_scalar(OF_CURSOR).bind(consumer).bind(store).fetch_optional(pool).await?;
+    if let Some(sequence) = known {
+        return Ok(sequence);
+    }
+    sqlx::query(
+        "insert into outbox_followers (consumer, store, sequence) \
+         values (?1, ?2, coalesce((select pruned from outbox_heads where store = ?2), 0)) on conflict do nothing",
+    )
+    .bind(consumer)
+    .bind(store)
+    .execute(&mut pool.writer().await?)
+    .await?;
+    Ok(sqlx::query_scalar(OF_CURSOR).bind(consumer).bind(store).fetch_one(pool).await?)
+}
+
+/// Moves a consumer on, within a transaction; false where another process has moved it meanwhile.
+pub(super) async fn advance(
+    connection: &mut Connection<Sqlite>,
+    consumer: &str,
+    store: &str,
+    (from, to): (i64, i64),
+) -> Result<bool, StoreError> {
+    let moved =
+        sqlx::query("update outbox_followers set sequence = ? where consumer = ? and store = ? and sequence = ?")
+            .bind(to)
+            .bind(consumer)
+            .bind(store)
+            .bind(from)
+            .execute(connection)
+            .await?;
+    Ok(moved.rows_affected() > 0)
 }

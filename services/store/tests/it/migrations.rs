@@ -35,6 +35,24 @@ async fn an_older_version_leaves_a_newer_database_alone(test: TestDatabase) {
     SECOND_LATER.apply(&test.database).await.unwrap();
     let refused = SECOND.apply(&test.database).await.unwrap_err();
     assert!(matches!(refused, MigrationError::Failed { store: "second", .. }), "{refused}");
+    // Also where it may not migrate.
+    let refused = SECOND.check(&test.database).await.unwrap_err();
+    assert!(matches!(refused, MigrationError::Failed { store: "second", .. }), "{refused}");
+}
+
+async fn a_step_that_was_changed_is_refused(test: TestDatabase) {
+    const CHANGED: Migrations = Migrations { store: "first", steps: &[step(1, "create table one (id text)")] };
+    FIRST.apply(&test.database).await.unwrap();
+    for refused in [CHANGED.apply(&test.database).await, CHANGED.check(&test.database).await] {
+        assert!(matches!(refused, Err(MigrationError::Failed { store: "first", .. })), "{refused:?}");
+    }
+}
+
+async fn a_database_that_does_not_answer_is_not_one_without_tables(test: TestDatabase) {
+    FIRST.apply(&test.database).await.unwrap();
+    test.database.close().await;
+    let failed = FIRST.check(&test.database).await.unwrap_err();
+    assert!(matches!(failed, MigrationError::Store(_)), "{failed}");
 }
 
 async fn a_step_that_fails_leaves_nothing_behind(test: TestDatabase) {
@@ -71,6 +89,8 @@ on_both_databases! {
     []
     stores_share_a_database_and_keep_apart
     an_older_version_leaves_a_newer_database_alone
+    a_step_that_was_changed_is_refused
+    a_database_that_does_not_answer_is_not_one_without_tables
     a_step_that_fails_leaves_nothing_behind
     processes_that_migrate_at_once_take_turns
 }

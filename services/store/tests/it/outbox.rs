@@ -1,12 +1,15 @@
 //! Recording changes, and an announcer that remembers what it was given.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::{pending, ready},
+    sync::{Arc, Mutex},
+};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use zonecast_protocol::users::v1::{User, UserCreated};
 use zonecast_store::{
     Database, StoreError, now,
-    outbox::{Announcement, Announcer, NewChange, Outcome, Record},
+    outbox::{Announcer, Answer, Committed, NewChange, Outcome, Record},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -23,7 +26,7 @@ pub(crate) fn change(number: u32) -> NewChange {
 pub(crate) async fn record(database: &Database, changes: &[NewChange], commit: bool) -> Result<(), StoreError> {
     match database {
         Database::Sqlite(pool) => {
-            let mut transaction = pool.begin_with("begin immediate").await?;
+            let mut transaction = pool.begin().await?;
             for change in changes {
                 transaction.record(change).await?;
             }
@@ -46,11 +49,13 @@ type Judge = dyn Fn(i64, usize) -> Outcome + Send + Sync;
 /// Remembers what it was given; does what it was told, and succeeds when it was told nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Heard {
-    announcements: Arc<Mutex<Vec<Announcement>>>,
+    announcements: Arc<Mutex<Vec<Committed>>>,
     /// Of a change's number, and how often it was heard.
     judge: Option<Arc<Judge>>,
-    /// Never answers.
-    mute: bool,
+    /// Of these numbers it never answers.
+    mute: Vec<i64>,
+    /// Answers once this is true.
+    gate: Option<watch::Receiver<bool>>,
     changed: Arc<Notify>,
 }
 
@@ -59,8 +64,12 @@ impl Heard {
         Self { judge: Some(Arc::new(judge)), ..Self::default() }
     }
 
-    pub(crate) fn mute() -> Self {
-        Self { mute: true, ..Self::default() }
+    pub(crate) fn mute(sequences: impl IntoIterator<Item = i64>) -> Self {
+        Self { mute: sequences.into_iter().collect(), ..Self::default() }
+    }
+
+    pub(crate) fn answering_when(gate: watch::Receiver<bool>) -> Self {
+        Self { gate: Some(gate), ..Self::default() }
     }
 
     /// How often a change was heard.
@@ -73,7 +82,7 @@ impl Heard {
         self.all(count).await.iter().map(|announcement| announcement.sequence).collect()
     }
 
-    pub(crate) async fn all(&self, count: usize) -> Vec<Announcement> {
+    pub(crate) async fn all(&self, count: usize) -> Vec<Committed> {
         loop {
             let changed = self.changed.notified();
             let heard = self.announcements.lock().unwrap().clone();
@@ -90,15 +99,22 @@ impl Heard {
 }
 
 impl Announcer for Heard {
-    async fn announce(&self, batch: &[Announcement]) -> Vec<Outcome> {
+    async fn announce(&self, batch: &[Committed]) -> Vec<Answer> {
         self.announcements.lock().unwrap().extend_from_slice(batch);
         self.changed.notify_waiters();
-        if self.mute {
-            std::future::pending::<()>().await;
-        }
-        let judged = |announcement: &Announcement| match &self.judge {
-            Some(judge) => judge(announcement.sequence, self.times(announcement.sequence)),
-            None => Outcome::Confirmed,
+        let judged = |committed: &Committed| -> Answer {
+            let outcome = match &self.judge {
+                _ if self.mute.contains(&committed.sequence) => return Box::pin(pending()),
+                Some(judge) => judge(committed.sequence, self.times(committed.sequence)),
+                None => Outcome::Confirmed,
+            };
+            match self.gate.clone() {
+                None => Box::pin(ready(outcome)),
+                Some(mut gate) => Box::pin(async move {
+                    gate.wait_for(|is_open| *is_open).await.unwrap();
+                    outcome
+                }),
+            }
         };
         batch.iter().map(judged).collect()
     }

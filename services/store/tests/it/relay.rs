@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use zonecast_store::{
-    Database,
-    outbox::{Outcome, Relay, RelayCounts, RelayOptions},
+    Database, new_id,
+    outbox::{Outcome, Pace, Relay, RelayCounts, RelayOptions},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
@@ -14,9 +14,14 @@ use crate::outbox::{Heard, STORE, change, record};
 /// Longer than anything takes; only a failing test waits so long.
 const GUARD: Duration = Duration::from_secs(60);
 
-fn quick() -> RelayOptions {
+/// Of those who need not spare anybody.
+pub(crate) fn pace() -> Pace {
     let (poll_interval, backoff_base) = (Duration::from_millis(5), Duration::from_millis(1));
-    RelayOptions { poll_interval, backoff_base, backoff_max: backoff_base, ..RelayOptions::default() }
+    Pace { poll_interval, backoff_base, backoff_max: backoff_base, ..Pace::default() }
+}
+
+pub(crate) fn quick() -> RelayOptions {
+    RelayOptions { pace: pace(), ..RelayOptions::default() }
 }
 
 /// A relay at work, until the sender is used or dropped.
@@ -38,7 +43,16 @@ fn unconfirmed() -> Outcome {
 
 /// Runs a relay until so many changes have left it, one way or the other.
 async fn run_until(test: &TestDatabase, heard: &Heard, gone: u64) -> RelayCounts {
-    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), quick());
+    run_until_with(test, heard, gone, quick()).await
+}
+
+pub(crate) async fn run_until_with(
+    test: &TestDatabase,
+    heard: &Heard,
+    gone: u64,
+    options: RelayOptions,
+) -> RelayCounts {
+    let relay = Relay::new(test.database.clone(), STORE, heard.clone(), options);
     let stats = relay.stats();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(relay.run(async {
@@ -74,14 +88,14 @@ async fn what_was_not_confirmed_is_published_again_under_the_same_id(test: TestD
 
 async fn a_relay_that_dies_before_it_has_noted_it_leaves_it_to_be_published_again(test: TestDatabase) {
     record(&test.database, &[change(1)], true).await.unwrap();
-    let first = Heard::mute();
+    let first = Heard::mute([1]);
     let (dying, _stop) = relay(&test.database, first.clone());
     let dying = tokio::spawn(dying);
     let before = first.all(1).await;
     dying.abort();
     let _ = dying.await;
     // Its lease stands; the next one waits until it has run out, and not for ever.
-    expire_lease(&test.database).await;
+    expire_leases(&test.database).await;
     let second = Heard::default();
     let (next, _stop) = relay(&test.database, second.clone());
     let running = tokio::spawn(next);
@@ -134,10 +148,63 @@ async fn a_receiver_that_never_processes_does_not_hold_up_the_rest(test: TestDat
     }
 }
 
+async fn a_receiver_that_never_answers_holds_up_nothing_else(test: TestDatabase) {
+    let heard = Heard::mute([1, 3]);
+    let changes: Vec<_> = (1..=200).map(change).collect();
+    record(&test.database, &changes, true).await.unwrap();
+    let running =
+        tokio::spawn(Relay::new(test.database.clone(), STORE, heard.clone(), quick()).run(std::future::pending()));
+    // Far more than are under way at once.
+    assert_eq!(heard.sequences(200).await, (1..=200).collect::<Vec<_>>());
+    tokio::time::timeout(GUARD, async {
+        while waiting(&test.database).await != [1, 3] {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    // They are under way still, and not sent again meanwhile.
+    assert_eq!((heard.times(1), heard.times(3)), (1, 1));
+    running.abort();
+}
+
+async fn a_relay_that_loses_its_lease_sends_nothing_more_and_notes_what_is_answered(test: TestDatabase) {
+    let (answer, answered) = tokio::sync::watch::channel(false);
+    let slow = Heard::answering_when(answered);
+    let pace = Pace { lease: Duration::from_millis(30), ..pace() };
+    let (stop, stopped) = oneshot::channel::<()>();
+    let relay = Relay::new(test.database.clone(), STORE, slow.clone(), RelayOptions { pace, ..quick() });
+    let stats = relay.stats();
+    let running = tokio::spawn(relay.run(async {
+        let _ = stopped.await;
+    }));
+    record(&test.database, &[change(1), change(2)], true).await.unwrap();
+    slow.all(2).await;
+    // Another process takes the lease in the midst of it, as it may when this one was stopped for long.
+    take_lease(&test.database).await;
+    tokio::time::timeout(GUARD, async {
+        while stats.counts().holds_lease {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    record(&test.database, &[change(3)], true).await.unwrap();
+    answer.send_replace(true);
+    drop(stop);
+    running.await.unwrap();
+    // What was processed is noted, whoever has the lease; what came later is left to the other.
+    assert_eq!((slow.count(), waiting(&test.database).await), (2, vec![3]));
+    expire_leases(&test.database).await;
+    let other = Heard::default();
+    run_until(&test, &other, 1).await;
+    assert_eq!(other.sequences(1).await, [3]);
+}
+
 async fn what_comes_behind_a_change_that_waits_for_its_next_attempt_passes_it(test: TestDatabase) {
     let heard = Heard::judging(|sequence, _| if sequence == 1 { unconfirmed() } else { Outcome::Confirmed });
     let pause = Duration::from_secs(3_600);
-    let options = RelayOptions { backoff_base: pause, backoff_max: pause, ..quick() };
+    let options = RelayOptions { pace: Pace { backoff_base: pause, backoff_max: pause, ..pace() }, ..quick() };
     let running =
         tokio::spawn(Relay::new(test.database.clone(), STORE, heard.clone(), options).run(std::future::pending()));
     for number in 1..=4 {
@@ -171,14 +238,37 @@ async fn what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again
 
 /// Why each change that is left is there.
 async fn problems(database: &Database) -> Vec<String> {
-    let query = "select problem from outbox order by sequence";
+    let query = "select problem from outbox where published_at is null order by sequence";
     match database {
         Database::Sqlite(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
         Database::Postgres(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
     }
 }
 
-async fn expire_lease(database: &Database) {
+/// The numbers of what waits to be published.
+async fn waiting(database: &Database) -> Vec<i64> {
+    let query = "select sequence from outbox where due_at is not null order by sequence";
+    match database {
+        Database::Sqlite(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
+        Database::Postgres(pool) => sqlx::query_scalar(query).fetch_all(pool).await.unwrap(),
+    }
+}
+
+async fn take_lease(database: &Database) {
+    let holder = new_id();
+    match database {
+        Database::Sqlite(pool) => {
+            let take = "update outbox_relays set holder = ?, until = 9000000000000";
+            drop(sqlx::query(take).bind(holder).execute(pool).await.unwrap());
+        }
+        Database::Postgres(pool) => {
+            let take = "update outbox_relays set holder = $1, until = 'infinity'";
+            drop(sqlx::query(take).bind(holder).execute(pool).await.unwrap());
+        }
+    }
+}
+
+pub(crate) async fn expire_leases(database: &Database) {
     match database {
         Database::Sqlite(pool) => {
             sqlx::query("update outbox_relays set until = 0").execute(pool).await.map(|_| ()).unwrap();
@@ -196,6 +286,8 @@ on_both_databases! {
     of_two_processes_one_publishes_and_the_other_takes_over
     what_waits_at_the_end_is_published_before_it
     a_receiver_that_never_processes_does_not_hold_up_the_rest
+    a_receiver_that_never_answers_holds_up_nothing_else
+    a_relay_that_loses_its_lease_sends_nothing_more_and_notes_what_is_answered
     what_comes_behind_a_change_that_waits_for_its_next_attempt_passes_it
     what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again
 }

@@ -1,9 +1,9 @@
 //! Users in PostgreSQL.
 
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use zonecast_names::Name;
-use zonecast_store::{Etag, StoreError, Uuid, outbox::Record};
+use zonecast_store::{Etag, PgPool, StoreError, Uuid, outbox::Record};
 
 use super::{Changed, StoredUser, UserStore, created, deleted, updated};
 

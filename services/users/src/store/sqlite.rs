@@ -1,14 +1,11 @@
 //! Users in SQLite.
 
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use zonecast_names::Name;
-use zonecast_store::{Etag, StoreError, Uuid, from_micros, outbox::Record, to_micros};
+use zonecast_store::{Etag, SqlitePool, StoreError, Uuid, from_micros, outbox::Record, to_micros};
 
 use super::{Changed, StoredUser, UserStore, created, deleted, updated};
-
-/// Where writing begins: with the lock, for a transaction that reads first could not get it later.
-const BEGIN: &str = "begin immediate";
 
 /// [`UserStore`] in SQLite.
 #[derive(Debug, Clone)]
@@ -27,7 +24,7 @@ impl SqliteUsers {
 impl UserStore for SqliteUsers {
     async fn create(&self, id: Uuid, name: &Name, now: OffsetDateTime) -> Result<StoredUser, StoreError> {
         let user = StoredUser::new(id, name, now);
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "insert into users (id, name, name_key, lookalike, created_at, updated_at, revision) \
              values (?, ?, ?, ?, ?, ?, ?)",
@@ -57,7 +54,7 @@ impl UserStore for SqliteUsers {
     }
 
     async fn rename(&self, id: Uuid, etag: Etag, name: &Name, now: OffsetDateTime) -> Result<Changed, StoreError> {
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let query = sqlx::query("select id, name, created_at, updated_at, revision from users where id = ?").bind(id);
         let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(Changed::NotFound) };
         let before = read(&row)?;
@@ -97,7 +94,7 @@ impl UserStore for SqliteUsers {
     }
 
     async fn delete(&self, id: Uuid, etag: Option<Etag>, now: OffsetDateTime) -> Result<Changed, StoreError> {
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let query = sqlx::query("select id, name, created_at, updated_at, revision from users where id = ?").bind(id);
         let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(Changed::NotFound) };
         let user = read(&row)?;

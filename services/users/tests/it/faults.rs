@@ -64,12 +64,13 @@ fn a_locked_file_is_said_to_be_busy_and_then_serves_again() {
     zonecast_testing::run(Kind::Sqlite, &[&MIGRATIONS], async |test| {
         let Database::Sqlite(pool) = &test.database else { panic!("no file") };
         let users = service(&impatient(&test.options));
-        let lock = pool.begin_with("begin exclusive").await.unwrap();
+        let mut lock = pool.writer().await.unwrap();
+        sqlx::raw_sql("begin exclusive").execute(&mut lock).await.unwrap();
         let busy = create(&users, "patient").await.unwrap_err();
         assert_eq!(busy.code(), Code::Unavailable, "{busy}");
         // Who only reads is not kept waiting.
         users.list_users(by_local(ListUsersRequest::default())).await.unwrap();
-        lock.rollback().await.unwrap();
+        sqlx::raw_sql("rollback").execute(&mut lock).await.unwrap();
         create(&users, "patient").await.unwrap();
     });
 }
@@ -80,12 +81,11 @@ fn a_full_disk_is_told_and_what_is_there_can_be_read() {
         let Database::Sqlite(pool) = &test.database else { panic!("no file") };
         let users = service(&test.database);
         create(&users, "early").await.unwrap();
-        // The file may not grow: to SQLite the same as a disk that is full. Of this connection, hence only one.
-        let mut connections = Vec::new();
-        for _ in 1..test.options.connections_max {
-            connections.push(pool.acquire().await.unwrap());
-        }
-        sqlx::raw_sql("pragma max_page_count = 1").execute(pool).await.unwrap();
+        // The file may not grow: to SQLite the same as a disk that is full. By this connection, the one that writes.
+        let may_grow_to = async |pages: &'static str| {
+            sqlx::raw_sql(pages).execute(&mut pool.writer().await.unwrap()).await.unwrap();
+        };
+        may_grow_to("pragma max_page_count = 1").await;
         let mut refused = None;
         for number in 0..500 {
             match create(&users, &format!("u{}", u64::MAX - number)).await {
@@ -98,7 +98,7 @@ fn a_full_disk_is_told_and_what_is_there_can_be_read() {
         }
         assert_eq!(refused.unwrap().code(), Code::ResourceExhausted);
         users.list_users(by_local(ListUsersRequest::default())).await.unwrap();
-        sqlx::raw_sql("pragma max_page_count = 1000000").execute(pool).await.unwrap();
+        may_grow_to("pragma max_page_count = 1000000").await;
         create(&users, "late").await.unwrap();
     });
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use zonecast_store::DatabaseOptions;
+use zonecast_store::{DatabaseOptions, outbox::RelayOptions};
 
 use super::*;
 use crate::cert;
@@ -36,8 +36,11 @@ fn the_defaults_are_the_services_own() {
     assert_eq!(host.database.acquire_timeout, own.acquire_timeout);
     let limits = EntranceLimits::default();
     assert_eq!((host.limits.calls_max, host.limits.timeout), (limits.calls_max, limits.timeout));
-    assert!(host.grpc.listen.ip().is_loopback() && !host.broker.serves_calls && host.migrate);
-    assert_eq!((host.replicas, host.broker.addresses), (1, vec!["127.0.0.1:4433".to_owned()]));
+    assert_eq!(host.limits.streams_max, limits.streams_max);
+    assert_eq!(host.grpc.limits.connections_max, GrpcLimits::default().connections_max);
+    assert_eq!(host.changes_retention, RelayOptions::default().retention);
+    assert!(host.grpc.listen.ip().is_loopback() && host.broker.calls.is_none() && host.migrate);
+    assert_eq!((host.replicas, host.broker.client.addresses()), (1, &["127.0.0.1:4433".to_owned()][..]));
 }
 
 /// A row that writes into another's field would show.
@@ -52,9 +55,12 @@ fn every_value_arrives_in_its_field() {
             ("ZONECAST_SERVICES_BROKERS", "a:3,b:4"),
             ("ZONECAST_SERVICES_CALLS_BY_BROKER", "true"),
             ("ZONECAST_SERVICES_CALLS_MAX", "5"),
+            ("ZONECAST_SERVICES_STREAMS_MAX", "13"),
+            ("ZONECAST_SERVICES_CONNECTIONS_MAX", "14"),
+            ("ZONECAST_DATABASE_CHANGES_RETENTION_HOURS", "15"),
             ("ZONECAST_SERVICES_CALL_TIMEOUT_MS", "6"),
             ("ZONECAST_SERVICES_MESSAGE_BYTES_MAX", "7000"),
-            ("ZONECAST_DATABASE_URL", "postgres://u:hunter2@h/n"),
+            ("ZONECAST_DATABASE_URL", "postgres://u:hunter2@h/n?sslmode=require"),
             ("ZONECAST_DATABASE_REPLICAS", "8"),
             ("ZONECAST_DATABASE_MIGRATE", "false"),
             ("ZONECAST_DATABASE_CONNECTIONS_MAX", "9"),
@@ -67,7 +73,12 @@ fn every_value_arrives_in_its_field() {
     let host = loaded(&variables).unwrap_or_else(|problems| panic!("{problems}")).host;
     let millis = Duration::from_millis;
     assert_eq!((host.grpc.listen.port(), host.admin_listen.map(|address| address.port())), (1, Some(2)));
-    assert_eq!((host.broker.addresses, host.broker.serves_calls), (vec!["a:3".to_owned(), "b:4".to_owned()], true));
+    let brokers = ["a:3".to_owned(), "b:4".to_owned()];
+    for client in [host.broker.client, host.broker.calls.unwrap()] {
+        assert_eq!(client.addresses(), brokers);
+    }
+    assert_eq!((host.limits.streams_max, host.grpc.limits.connections_max), (13, 14));
+    assert_eq!(host.changes_retention, Duration::from_secs(15 * 3_600));
     assert_eq!((host.limits.calls_max, host.limits.timeout, host.message_bytes_max), (5, millis(6), 7_000));
     assert_eq!((host.database.url.to_string().as_str(), host.replicas), ("postgres://u@h:5432/n", 8));
     assert_eq!((host.migrate, host.database.connections_max), (false, 9));

@@ -64,7 +64,8 @@ pub(super) static SETTINGS: &[Setting] = &[
         "services.client_id",
         Slot::ClientId(|draft| &mut draft.services.client_id),
         "What this process calls itself at the broker; no two may call themselves the same. When not set, a name made up \
-         for the run.",
+         for the run. Where it takes calls by the broker it is there once more, with '-calls' behind this name: a \
+         certificate names both, and this one has at most 58 characters.",
     ),
     row(
         "services.calls_by_broker",
@@ -78,6 +79,19 @@ pub(super) static SETTINGS: &[Setting] = &[
         "1_024",
         Slot::Count(1, 1_000_000, |draft| &mut draft.services.calls_max),
         "Most calls under way, by gRPC and by the broker together; more are answered with RESOURCE_EXHAUSTED.",
+    ),
+    row(
+        "services.streams_max",
+        "1_024",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.services.streams_max),
+        "Most streams under way by gRPC, health checks and reflection among them; more are answered with \
+         RESOURCE_EXHAUSTED.",
+    ),
+    row(
+        "services.connections_max",
+        "1_024",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.services.grpc_connections_max),
+        "Most connections by gRPC; more are closed at once.",
     ),
     row(
         "services.call_timeout_ms",
@@ -106,6 +120,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Processes that serve with this database. An SQLite file serves one.",
     ),
     row(
+        "database.changes_retention_hours",
+        "168",
+        Slot::Count(1, 87_600, |draft| &mut draft.services.changes_retention_hours),
+        "How long changes are kept once they are published, for those who were away. Who stays away for longer misses some, \
+         and is told so.",
+    ),
+    row(
         "database.migrate",
         "true",
         Slot::Switch(|draft| &mut draft.services.migrate),
@@ -122,7 +143,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "database.statement_timeout_ms",
         "3_000",
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.statement_timeout),
-        "How long a statement may run, and how long it may wait for a lock.",
+        "How long a statement may run; for a lock it may wait two thirds of that.",
     ),
     row(
         "database.acquire_timeout_ms",
