@@ -2,10 +2,11 @@
 
 use std::error::Error;
 
-const PROTO_FILES: [&str; 9] = [
+const PROTO_FILES: [&str; 10] = [
     "proto/zonecast/auth/v1/auth.proto",
     "proto/zonecast/changes/v1/changes.proto",
     "proto/zonecast/characters/v1/characters.proto",
+    "proto/zonecast/directory/v1/directory.proto",
     "proto/zonecast/rpc/v1/rpc.proto",
     "proto/zonecast/users/v1/users.proto",
     "proto/zonecast/v1/error.proto",

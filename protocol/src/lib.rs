@@ -1,8 +1,8 @@
 //! The contract of zonecast: what client and broker say to each other, and what the words mean.
 //!
 //! Here live the message types generated from `proto/zonecast/v1/*.proto` ([`wire`]) and from the companion services'
-//! files beside them ([`users`], [`auth`], [`characters`], [`changes`], [`rpc`]), the geometry that decides which
-//! zone an event touches ([`Zone`], [`Circle`]), the grammar of names and topics, the framing of streams ([`codec`]),
+//! files beside them ([`users`], [`auth`], [`characters`], [`directory`], [`changes`], [`rpc`]), the geometry that
+//! decides which zone an event touches ([`Zone`], [`Circle`]), the grammar of names and topics, the framing of streams ([`codec`]),
 //! the limits and the error codes. `WIRE.md` beside this crate says the same for implementers in other languages.
 //!
 //! Deliberately absent: any runtime, socket, clock or file. Everything here is a function of its arguments.
@@ -50,6 +50,10 @@ package!(
 package!(
     /// The characters service.
     characters
+);
+package!(
+    /// The directory service.
+    directory
 );
 package!(
     /// gRPC calls over topics.

@@ -8,10 +8,11 @@ use prost::Message;
 const PROTO: &str = "../../protocol/proto";
 
 /// The files with services, and those whose messages only travel inside others: reflection tells of these too.
-const PROTO_FILES: [&str; 5] = [
+const PROTO_FILES: [&str; 6] = [
     "zonecast/auth/v1/auth.proto",
     "zonecast/changes/v1/changes.proto",
     "zonecast/characters/v1/characters.proto",
+    "zonecast/directory/v1/directory.proto",
     "zonecast/rpc/v1/rpc.proto",
     "zonecast/users/v1/users.proto",
 ];

@@ -35,7 +35,7 @@ pub(crate) async fn start(local: &LocalBroker, listen: SocketAddr, data: &Path) 
         broker: BrokerEnd {
             client: local.client("services".to_owned()),
             // A broker that others reach would let them call everything.
-            calls: broker.ip().is_loopback().then(|| local.client("services-calls".to_owned())),
+            calls: broker.ip().is_loopback().then(|| local.client("services.calls".to_owned())),
         },
         admin_listen: None,
         gatekeeper: Arc::new(LoopbackOnly),

@@ -12,11 +12,15 @@ use crate::{
 };
 
 /// The names of all services there are, for the command line. A new one is one more here and in [`definitions`].
-pub(crate) const NAMES: [&str; 2] = [zonecast_users::NAME, zonecast_characters::NAME];
+pub(crate) const NAMES: [&str; 3] = [zonecast_users::NAME, zonecast_characters::NAME, zonecast_directory::NAME];
 
 /// All services there are.
 pub(crate) fn definitions() -> Vec<Definition> {
-    vec![zonecast_users::definition(), zonecast_characters::definition(zonecast_characters::Config::default())]
+    vec![
+        zonecast_users::definition(),
+        zonecast_characters::definition(zonecast_characters::Config::default()),
+        zonecast_directory::definition(zonecast_directory::Config::default()),
+    ]
 }
 
 /// Serves until SIGTERM or SIGINT.

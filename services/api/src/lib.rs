@@ -33,6 +33,10 @@ package!(
     characters
 );
 package!(
+    /// The directory service.
+    directory
+);
+package!(
     /// The users service.
     users
 );

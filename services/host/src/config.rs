@@ -162,7 +162,7 @@ mod tests {
     fn calls_by_a_broker_elsewhere_want_identities() {
         let end = |address: &str, serves_calls: bool| BrokerEnd {
             client: ClientConfig::new("services").address(address),
-            calls: serves_calls.then(|| ClientConfig::new("services-calls").address("localhost:1").address(address)),
+            calls: serves_calls.then(|| ClientConfig::new("services.calls").address("localhost:1").address(address)),
         };
         end("127.0.0.1:4433", true).check(true).unwrap();
         end("broker:4433", false).check(true).unwrap();

@@ -64,7 +64,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "services.client_id",
         Slot::ClientId(|draft| &mut draft.services.client_id),
         "What this process calls itself at the broker; no two may call themselves the same. When not set, a name made up \
-         for the run. Where it takes calls by the broker it is there once more, with '-calls' behind this name: a \
+         for the run. Where it takes calls by the broker it is there once more, with '.calls' behind this name: a \
          certificate names both, and this one has at most 58 characters.",
     ),
     row(
