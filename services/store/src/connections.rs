@@ -37,6 +37,11 @@ pub type SqlitePool = Connections<sqlx::Sqlite>;
 /// Connections to a PostgreSQL server.
 pub type PgPool = Connections<sqlx::Postgres>;
 
+/// A connection to SQLite.
+pub type SqliteConnection = Connection<sqlx::Sqlite>;
+/// A connection to PostgreSQL.
+pub type PgConnection = Connection<sqlx::Postgres>;
+
 impl<DB: Backend> Connections<DB> {
     pub(crate) fn new(readers: Pool<DB>, writers: Pool<DB>, statement_max: Duration) -> Self {
         Self { readers, writers, statement_max }

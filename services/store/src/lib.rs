@@ -21,7 +21,9 @@ mod page;
 mod url;
 
 pub use clock::{from_micros, now, timestamp, to_micros};
-pub use connections::{Backend, Connection, Connections, PgPool, SqlitePool, Transaction};
+pub use connections::{
+    Backend, Connection, Connections, PgConnection, PgPool, SqliteConnection, SqlitePool, Transaction,
+};
 pub use database::{Database, DatabaseOptions, attempts};
 pub use error::StoreError;
 pub use etag::{BadEtag, Etag};

@@ -1,11 +1,11 @@
 //! Characters in PostgreSQL.
 
 use prost::Message;
-use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use zonecast_names::Name;
 use zonecast_protocol::characters::v1::Place;
-use zonecast_store::{Etag, StoreError, Uuid, outbox::Record};
+use zonecast_store::{Etag, PgConnection, PgPool, StoreError, Uuid, outbox::Record};
 
 use super::{
     Change, Changed, CharacterStore, Created, Draft, Quota, StoredCharacter, created, deleted, kept, place, room,

@@ -1,19 +1,16 @@
 //! Characters in SQLite.
 
 use prost::Message;
-use sqlx::{Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 use zonecast_names::Name;
 use zonecast_protocol::characters::v1::Place;
-use zonecast_store::{Etag, StoreError, Uuid, from_micros, outbox::Record, to_micros};
+use zonecast_store::{Etag, SqliteConnection, SqlitePool, StoreError, Uuid, from_micros, outbox::Record, to_micros};
 
 use super::{
     Change, Changed, CharacterStore, Created, Draft, Quota, StoredCharacter, created, deleted, kept, place, room,
     updated,
 };
-
-/// Where writing begins: with the lock, for a transaction that reads first could not get it later.
-const BEGIN: &str = "begin immediate";
 
 /// [`CharacterStore`] in SQLite.
 #[derive(Debug, Clone)]
@@ -32,7 +29,7 @@ impl SqliteCharacters {
 impl CharacterStore for SqliteCharacters {
     async fn create(&self, draft: &Draft, quota: Quota, now: OffsetDateTime) -> Result<Created, StoreError> {
         let character = StoredCharacter::new(draft, now);
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let gone = sqlx::query("select 1 from characters_gone_users where user_id = ?1").bind(draft.user);
         if gone.fetch_optional(&mut *transaction).await?.is_some() {
             return Ok(Created::UserIsGone);
@@ -95,7 +92,7 @@ impl CharacterStore for SqliteCharacters {
     }
 
     async fn update(&self, id: Uuid, etag: Etag, change: &Change, now: OffsetDateTime) -> Result<Changed, StoreError> {
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let query = sqlx::query("select * from characters where id = ?1").bind(id);
         let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(Changed::NotFound) };
         let before = read(&row)?;
@@ -124,7 +121,7 @@ impl CharacterStore for SqliteCharacters {
     }
 
     async fn delete(&self, id: Uuid, etag: Option<Etag>, now: OffsetDateTime) -> Result<Changed, StoreError> {
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let query = sqlx::query("select * from characters where id = ?1").bind(id);
         let Some(row) = query.fetch_optional(&mut *transaction).await? else { return Ok(Changed::NotFound) };
         let character = read(&row)?;
@@ -144,7 +141,7 @@ impl CharacterStore for SqliteCharacters {
     }
 
     async fn forget_user(&self, user: Uuid, now: OffsetDateTime) -> Result<usize, StoreError> {
-        let mut transaction = self.pool.begin_with(BEGIN).await?;
+        let mut transaction = self.pool.begin().await?;
         let forgotten = forget_user(&mut transaction, user, now).await?;
         transaction.commit().await?;
         Ok(forgotten)

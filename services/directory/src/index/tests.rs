@@ -14,7 +14,12 @@ fn grid(zones: &[Zone]) -> Grid {
 
 #[test]
 fn a_point_on_an_edge_belongs_to_the_zone_that_begins_there() {
-    let four = grid(&[zone(0.0, 0.0, 5.0, 5.0), zone(5.0, 0.0, 10.0, 5.0), zone(0.0, 5.0, 5.0, 10.0), zone(5.0, 5.0, 10.0, 10.0)]);
+    let four = grid(&[
+        zone(0.0, 0.0, 5.0, 5.0),
+        zone(5.0, 0.0, 10.0, 5.0),
+        zone(0.0, 5.0, 5.0, 10.0),
+        zone(5.0, 5.0, 10.0, 10.0),
+    ]);
     for (x, y, owner) in [
         (0.0, 0.0, Some(1)),
         (-0.0, -0.0, Some(1)),
@@ -45,7 +50,11 @@ fn a_point_on_an_edge_belongs_to_the_zone_that_begins_there() {
 fn worlds_may_be_as_large_and_as_small_as_numbers_go() {
     for scale in [5e-324, 1e-300, 1e-9, 1.0, 1e150, 1e308] {
         let two = grid(&[zone(-scale, -scale, 0.0, scale), zone(0.0, -scale, scale, scale)]);
-        assert_eq!((two.at(-scale, 0.0), two.at(0.0, 0.0), two.at(scale, scale)), (Some(1), Some(2), Some(2)), "{scale:e}");
+        assert_eq!(
+            (two.at(-scale, 0.0), two.at(0.0, 0.0), two.at(scale, scale)),
+            (Some(1), Some(2), Some(2)),
+            "{scale:e}"
+        );
     }
     let whole = grid(&[zone(-f64::MAX, -f64::MAX, f64::MAX, f64::MAX)]);
     for at in [-f64::MAX, -1.0, 0.0, 1e308, f64::MAX] {

@@ -1,16 +1,14 @@
 //! The directory in PostgreSQL.
 
 use prost::Message;
-use sqlx::{PgPool, Postgres, Row, Transaction, postgres::PgRow};
+use sqlx::{Postgres, Row, postgres::PgRow};
 use zonecast_protocol::{Zone, directory::v1::Change};
 use zonecast_store::{
-    StoreError, Uuid,
+    PgPool, StoreError, Transaction, Uuid,
     outbox::{NewChange, Record},
 };
 
-use super::{
-    DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable,
-};
+use super::{DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable};
 
 /// [`DirectoryStore`] in PostgreSQL.
 #[derive(Debug, Clone)]
@@ -21,7 +19,7 @@ pub struct PostgresDirectory {
 /// [`DirectoryStep`] in PostgreSQL.
 #[derive(Debug)]
 pub struct PostgresStep {
-    transaction: Transaction<'static, Postgres>,
+    transaction: Transaction<Postgres>,
     head: Head,
 }
 
@@ -38,7 +36,12 @@ implement! {
     begin: |pool: &PgPool| { let pool = pool.clone(); async move { pool.begin().await } },
     snapshot: |pool: &PgPool| {
         let pool = pool.clone();
-        async move { pool.begin_with("begin isolation level repeatable read read only").await }
+        async move {
+            let mut transaction = pool.begin().await?;
+            let one_moment = sqlx::query("set transaction isolation level repeatable read, read only");
+            one_moment.execute(&mut *transaction).await?;
+            Ok::<_, sqlx::Error>(transaction)
+        }
     },
     now: "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
     lock: " for update"

@@ -1,16 +1,14 @@
 //! The directory in SQLite.
 
 use prost::Message;
-use sqlx::{Row, Sqlite, SqlitePool, Transaction, sqlite::SqliteRow};
+use sqlx::{Row, Sqlite, sqlite::SqliteRow};
 use zonecast_protocol::{Zone, directory::v1::Change};
 use zonecast_store::{
-    StoreError, Uuid,
+    SqlitePool, StoreError, Transaction, Uuid,
     outbox::{NewChange, Record},
 };
 
-use super::{
-    DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable,
-};
+use super::{DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable};
 
 /// [`DirectoryStore`] in SQLite.
 #[derive(Debug, Clone)]
@@ -21,7 +19,7 @@ pub struct SqliteDirectory {
 /// [`DirectoryStep`] in SQLite.
 #[derive(Debug)]
 pub struct SqliteStep {
-    transaction: Transaction<'static, Sqlite>,
+    transaction: Transaction<Sqlite>,
     head: Head,
 }
 
@@ -36,7 +34,7 @@ impl SqliteDirectory {
 implement! {
     SqliteDirectory, SqliteStep, Sqlite, SqlitePool, SqliteRow,
     // With the lock: a transaction that reads first could not get it later.
-    begin: |pool: &SqlitePool| { let pool = pool.clone(); async move { pool.begin_with("begin immediate").await } },
+    begin: |pool: &SqlitePool| { let pool = pool.clone(); async move { pool.begin().await } },
     snapshot: |pool: &SqlitePool| { let pool = pool.clone(); async move { pool.begin().await } },
     now: "cast(unixepoch('subsec') * 1000000 as integer)",
     lock: ""

@@ -10,7 +10,7 @@ macro_rules! implement {
             type Step = $step;
 
             async fn begin(&self) -> Result<$step, StoreError> {
-                let mut transaction: Transaction<'static, $database> = $begin(&self.pool).await?;
+                let mut transaction: Transaction<$database> = $begin(&self.pool).await?;
                 // Held first, and looked at only then: the clock too.
                 let held = sqlx::query(concat!("select one from directory_head where one = 1", $lock));
                 held.execute(&mut *transaction).await?;
@@ -29,7 +29,7 @@ macro_rules! implement {
             }
 
             async fn everything(&self) -> Result<Everything, StoreError> {
-                let mut transaction: Transaction<'static, $database> = $snapshot(&self.pool).await?;
+                let mut transaction: Transaction<$database> = $snapshot(&self.pool).await?;
                 let revision = sqlx::query_scalar("select revision from directory_head");
                 let revision = revision.fetch_one(&mut *transaction).await?;
                 let servers = sqlx::query("select * from directory_servers").fetch_all(&mut *transaction).await?;
