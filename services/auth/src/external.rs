@@ -208,7 +208,8 @@ impl External {
             return Err(refused("the token is too long"));
         }
         let place = self.calls.try_acquire();
-        let _place = place.map_err(|_| Status::resource_exhausted("too many log in by this provider at once; try again"))?;
+        let _place =
+            place.map_err(|_| Status::resource_exhausted("too many log in by this provider at once; try again"))?;
         let subject = match &self.way {
             Way::Oidc { keys, algorithms } => {
                 let (algorithm, kid) = oidc::header(token, algorithms)?;

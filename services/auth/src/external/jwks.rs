@@ -71,7 +71,9 @@ impl ProviderKeys {
                     held.keys = keys;
                     held.fetched_at = Some(now_s);
                 }
-                Err(reason) => tracing::warn!(provider = self.name, reason, "an identity provider's keys cannot be had"),
+                Err(reason) => {
+                    tracing::warn!(provider = self.name, reason, "an identity provider's keys cannot be had")
+                }
             }
         }
         if held.fetched_at.is_none_or(|at| now_s - at >= STALE_S) {

@@ -79,10 +79,13 @@ pub(super) fn tell(entry: &Entry) {
 
 /// A text that somebody has sent, on one line and not too long.
 fn shown(text: &str) -> String {
-    text.chars().take(500).flat_map(|character| match character {
-        '"' | '\'' => character.to_string().chars().collect::<Vec<_>>(),
-        other => other.escape_debug().collect(),
-    }).collect()
+    text.chars()
+        .take(500)
+        .flat_map(|character| match character {
+            '"' | '\'' => character.to_string().chars().collect::<Vec<_>>(),
+            other => other.escape_debug().collect(),
+        })
+        .collect()
 }
 
 /// A name that was given for an account that is not known.

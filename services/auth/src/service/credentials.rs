@@ -135,12 +135,18 @@ fn rights(json: &str) -> Result<String, String> {
     }
     let claim: RightsClaim = match json {
         "" => RightsClaim::default(),
+        // A list would be taken for the fields in their order.
+        json if !json.trim_start().starts_with('{') => return Err("they are no object".to_owned()),
         json => serde_json::from_str(json).map_err(|error| error.to_string())?,
     };
     let rights = claim.rights().map_err(|error| error.to_string())?;
     let written = serde_json::to_string(&RightsClaim::of(&rights)).map_err(|error| error.to_string())?;
     // Numbers may be longer than they were written.
-    if written.len() > RIGHTS_BYTES_MAX { Err(format!("they are longer than {RIGHTS_BYTES_MAX} bytes")) } else { Ok(written) }
+    if written.len() > RIGHTS_BYTES_MAX {
+        Err(format!("they are longer than {RIGHTS_BYTES_MAX} bytes"))
+    } else {
+        Ok(written)
+    }
 }
 
 impl Auth {
@@ -228,7 +234,8 @@ impl Auth {
         let credential = credential.zip(secret).filter(|(credential, secret)| secret.is(&credential.secret_hash));
         let (credential, _) = credential.ok_or_else(wrong)?;
         let unreadable = |_| Status::internal("a credential cannot be read");
-        let subject: Subject = credential.subject.parse().map_err(|_| Status::internal("a credential cannot be read"))?;
+        let subject: Subject =
+            credential.subject.parse().map_err(|_| Status::internal("a credential cannot be read"))?;
         let rights: RightsClaim = serde_json::from_str(&credential.rights).map_err(unreadable)?;
         let scopes = credential.scopes.split_ascii_whitespace().map(str::to_owned).collect();
         self.shared.issuer.sign(subject, client_id.hyphenated().to_string(), scopes, &rights)

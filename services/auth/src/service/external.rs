@@ -72,8 +72,7 @@ impl Auth {
     ) -> Result<LogInExternalResponse, Status> {
         let event = "log_in_external";
         let (identity, nonce) = self.proved(caller, event, request.proof).await?;
-        let StoredIdentity { issuer, subject: at_provider, provider, .. } = &identity;
-        let Some(user) = self.shared.store.whose(issuer, at_provider).await? else {
+        let Some(user) = self.shared.store.whose(&identity.issuer, &identity.subject).await? else {
             if request.name.is_empty() {
                 return Err(Status::not_found("nobody has this identity; give a name to register with it"));
             }
@@ -83,10 +82,8 @@ impl Auth {
             return Ok(LogInExternalResponse { user_id, tokens, registered: true });
         };
         let (login, refresh) = self.new_login()?;
-        let entry = Entry { detail: provider.clone(), ..self.entry(caller, event, subject(user), "ok") };
-        let store = &self.shared.store;
-        let outcome =
-            store.log_in_by_identity(user, issuer, at_provider, provider, &nonce, &login, &entry).await?;
+        let entry = Entry { detail: identity.provider.clone(), ..self.entry(caller, event, subject(user), "ok") };
+        let outcome = self.shared.store.log_in_by_identity(user, &identity, &nonce, &login, &entry).await?;
         let tokens = self.settled(caller, event, user, outcome, (&login, &refresh)).await?;
         let (user_id, tokens) = (user.hyphenated().to_string(), Some(tokens));
         Ok(LogInExternalResponse { user_id, tokens, registered: false })
@@ -107,7 +104,9 @@ impl Auth {
                 Ok(LinkIdentityResponse { identity: Some(identity.message()) })
             }
             Ok(Linked::Nonce) => Err(Status::unauthenticated("the nonce has expired or was used already")),
-            Ok(Linked::TooMany) => Err(Status::resource_exhausted("a user has at most 16 identities; unlink one first")),
+            Ok(Linked::TooMany) => {
+                Err(Status::resource_exhausted("a user has at most 16 identities; unlink one first"))
+            }
             Ok(Linked::NoAccount) => Err(Status::unauthenticated("the user is gone")),
             Err(StoreError::Duplicate { .. }) => Err(Status::already_exists("somebody has this identity already")),
             Err(error) => Err(error.status()),
@@ -127,9 +126,9 @@ impl Auth {
                 Ok(UnlinkIdentityResponse {})
             }
             Unlinked::NotFound => Err(Status::not_found("the user has no such identity")),
-            Unlinked::Last => Err(Status::failed_precondition(
-                "it is the last way in; set a password or link another identity first",
-            )),
+            Unlinked::Last => {
+                Err(Status::failed_precondition("it is the last way in; set a password or link another identity first"))
+            }
         }
     }
 
@@ -142,6 +141,9 @@ impl Auth {
         let account = self.shared.store.account(user).await?;
         let has_password = account.is_some_and(|account| account.password_hash.is_some());
         let identities = self.shared.store.identities(user).await?;
-        Ok(ListIdentitiesResponse { identities: identities.iter().map(StoredIdentity::message).collect(), has_password })
+        Ok(ListIdentitiesResponse {
+            identities: identities.iter().map(StoredIdentity::message).collect(),
+            has_password,
+        })
     }
 }

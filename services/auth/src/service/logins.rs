@@ -95,7 +95,9 @@ impl Auth {
             Refreshed::Reused { user, .. } => {
                 self.revoked().await;
                 self.note(self.entry(caller, "refresh", subject(user), "reused")).await;
-                Err(Status::unauthenticated("the refresh token was used before, and so the login has ended; log in again"))
+                Err(Status::unauthenticated(
+                    "the refresh token was used before, and so the login has ended; log in again",
+                ))
             }
             Refreshed::Unknown => Err(unknown()),
         }

@@ -3,7 +3,8 @@
 use tonic::{Code, Status};
 use zonecast_doors::Caller;
 use zonecast_protocol::auth::v1::{
-    ChangePasswordRequest, ChangePasswordResponse, LogInRequest, LogInResponse, RegisterRequest, RegisterResponse, Tokens,
+    ChangePasswordRequest, ChangePasswordResponse, LogInRequest, LogInResponse, RegisterRequest, RegisterResponse,
+    Tokens,
 };
 use zonecast_store::{StoreError, Uuid, new_id};
 use zonecast_users::{Name, lookup_key};
@@ -24,7 +25,8 @@ impl Auth {
         let RegisterRequest { name, password } = request;
         // Every one counts, lest one origin make users without end.
         let _ = self.attempt(caller, None, unknown(&name)).await?;
-        let password = Password::chosen(&password, &name).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let password =
+            Password::chosen(&password, &name).map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.check_free(&name).await?;
         let hash = self.shared.hashing.hash(password.as_str(), Place::of(caller.origin())).await?;
         let (user, tokens) = self.make_user(caller, &name, WayIn::Password(&hash)).await?;
@@ -42,7 +44,12 @@ impl Auth {
 
     /// Makes a user with a way in, and logs it in. The user has its id before it is made, and that is kept until it can log
     /// in: should we be interrupted, it is deleted again (see `upkeep`).
-    pub(super) async fn make_user(&self, caller: &Caller, name: &str, way: WayIn<'_>) -> Result<(Uuid, Tokens), Status> {
+    pub(super) async fn make_user(
+        &self,
+        caller: &Caller,
+        name: &str,
+        way: WayIn<'_>,
+    ) -> Result<(Uuid, Tokens), Status> {
         let user = new_id();
         let (login, refresh) = self.new_login()?;
         self.shared.store.begin_registration(user, login.created_at).await?;
@@ -98,7 +105,12 @@ impl Auth {
 
     /// The user of that name, and the hash of its password if that is the one. The same is done whether there is such a
     /// user and whether it has a password or not, so that the time tells nothing.
-    async fn check(&self, caller: &Caller, name: &str, password: &str) -> Result<(Option<Uuid>, Option<String>), Status> {
+    async fn check(
+        &self,
+        caller: &Caller,
+        name: &str,
+        password: &str,
+    ) -> Result<(Option<Uuid>, Option<String>), Status> {
         let user = self.shared.users.by_name(name).await?;
         let account = self.shared.store.account(user.unwrap_or_default()).await?;
         let hash = account.and_then(|account| account.password_hash);

@@ -2,10 +2,7 @@
 
 use zonecast_store::Uuid;
 
-use super::{
-    Ending, Entry, NewLogin,
-    identities::StoredIdentity,
-};
+use super::{Ending, Entry, NewLogin, identities::StoredIdentity};
 
 use super::statements;
 

@@ -67,8 +67,12 @@ async fn a_revoked_credential_is_worth_nothing_at_once(test: TestDatabase) {
     let refused = ground.anybody().issue_token(issue(&client_id, &made.secret)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
     assert_eq!(admin.revoke_credential(revoke).await.unwrap_err().code(), Code::NotFound);
-    let told: LoginsRevoked = changes(&test.database, "auth.revoked").await[0].detail.as_ref().unwrap().to_msg().unwrap();
-    assert_eq!((told.subject.as_str(), told.logins, told.reason.as_str()), ("service:chat", vec![client_id], "revoke_credential"));
+    let told: LoginsRevoked =
+        changes(&test.database, "auth.revoked").await[0].detail.as_ref().unwrap().to_msg().unwrap();
+    assert_eq!(
+        (told.subject.as_str(), told.logins, told.reason.as_str()),
+        ("service:chat", vec![client_id], "revoke_credential")
+    );
 }
 
 async fn credentials_are_listed_without_secrets(test: TestDatabase) {

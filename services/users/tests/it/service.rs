@@ -110,7 +110,10 @@ async fn nothing_is_done_for_who_may_not(test: TestDatabase) {
     let get = || GetUserRequest { by: Some(By::Id(made.id.clone())) };
     users.get_user(by(reader(), get())).await.unwrap();
     let refused = [
-        users.create_user(by(reader(), CreateUserRequest { name: "intruder".into(), ..Default::default() })).await.map(|_| ()),
+        users
+            .create_user(by(reader(), CreateUserRequest { name: "intruder".into(), ..Default::default() }))
+            .await
+            .map(|_| ()),
         users
             .delete_user(by(reader(), DeleteUserRequest { id: made.id.clone(), etag: String::new() }))
             .await
