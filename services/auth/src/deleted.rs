@@ -1,8 +1,7 @@
 //! What is here of a user goes with the user.
 
-use sqlx::{PgConnection, SqliteConnection};
 use zonecast_protocol::users::v1::UserDeleted;
-use zonecast_store::{StoreError, Uuid};
+use zonecast_store::{PgConnection, SqliteConnection, StoreError, Uuid};
 
 use crate::{
     Auth,

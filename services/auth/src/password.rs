@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
-use zonecast_users::lookup_key;
+use zonecast_names::lookup_key;
 
 /// Fewest and most characters, as Unicode code points.
 const CHARS_MIN: usize = 15;
@@ -132,7 +132,7 @@ mod tests {
             ("1QAZ2wsx3EDC4rfv", PasswordError::Frequent),
             ("123456789987654321", PasswordError::Frequent),
             ("abcabcabcabcabcabc", PasswordError::Repeated),
-            ("zzzzzzzzzzzzzzzzzzzz", PasswordError::Repeated),
+            ("yyyyyyyyyyyyyyyyyyyyy", PasswordError::Repeated),
             ("zoë-smith-zoë-smith", PasswordError::Context),
             ("ZOE\u{308}-SMITH 1990-2026!!!", PasswordError::Context),
             ("Zonecast-Password-2026", PasswordError::Context),

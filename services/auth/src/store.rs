@@ -47,7 +47,7 @@ macro_rules! statements {
             use super::*;
             $(use crate::store::$other::sqlite as $other;)*
             $(pub(crate) async fn $name(
-                $connection: &mut sqlx::SqliteConnection $(, $arg: $ty)*
+                $connection: &mut zonecast_store::SqliteConnection $(, $arg: $ty)*
             ) -> Result<$out, zonecast_store::StoreError> $body)+
         }
         pub(crate) mod postgres {
@@ -55,7 +55,7 @@ macro_rules! statements {
             use super::*;
             $(use crate::store::$other::postgres as $other;)*
             $(pub(crate) async fn $name(
-                $connection: &mut sqlx::PgConnection $(, $arg: $ty)*
+                $connection: &mut zonecast_store::PgConnection $(, $arg: $ty)*
             ) -> Result<$out, zonecast_store::StoreError> $body)+
         }
         $(crate::store::method!($(#[$doc])* $kind $name [$($arg: $ty),*] $out);)+
@@ -71,9 +71,9 @@ macro_rules! method {
             $(#[$doc])*
             pub(crate) async fn $name(&self $(, $arg: $ty)*) -> Result<$out, zonecast_store::StoreError> {
                 match &self.database {
-                    zonecast_store::Database::Sqlite(pool) => sqlite::$name(&mut *pool.acquire().await? $(, $arg)*).await,
+                    zonecast_store::Database::Sqlite(pool) => sqlite::$name(&mut pool.acquire().await? $(, $arg)*).await,
                     zonecast_store::Database::Postgres(pool) => {
-                        postgres::$name(&mut *pool.acquire().await? $(, $arg)*).await
+                        postgres::$name(&mut pool.acquire().await? $(, $arg)*).await
                     }
                 }
             }
@@ -87,7 +87,7 @@ macro_rules! method {
                     match &self.database {
                         zonecast_store::Database::Sqlite(pool) => {
                             // With the lock: a transaction that reads first could not get it later.
-                            let mut transaction = pool.begin_with("begin immediate").await?;
+                            let mut transaction = pool.begin().await?;
                             let done = sqlite::$name(&mut transaction $(, $arg)*).await?;
                             transaction.commit().await?;
                             Ok(done)

@@ -135,6 +135,8 @@ fn rights(json: &str) -> Result<String, String> {
     }
     let claim: RightsClaim = match json {
         "" => RightsClaim::default(),
+        // A list would be taken for the fields in their order.
+        json if !json.trim_start().starts_with('{') => return Err("they are no object".to_owned()),
         json => serde_json::from_str(json).map_err(|error| error.to_string())?,
     };
     let rights = claim.rights().map_err(|error| error.to_string())?;

@@ -72,8 +72,7 @@ impl Auth {
     ) -> Result<LogInExternalResponse, Status> {
         let event = "log_in_external";
         let (identity, nonce) = self.proved(caller, event, request.proof).await?;
-        let StoredIdentity { issuer, subject: at_provider, provider, .. } = &identity;
-        let Some(user) = self.shared.store.whose(issuer, at_provider).await? else {
+        let Some(user) = self.shared.store.whose(&identity.issuer, &identity.subject).await? else {
             if request.name.is_empty() {
                 return Err(Status::not_found("nobody has this identity; give a name to register with it"));
             }
@@ -83,9 +82,8 @@ impl Auth {
             return Ok(LogInExternalResponse { user_id, tokens, registered: true });
         };
         let (login, refresh) = self.new_login()?;
-        let entry = Entry { detail: provider.clone(), ..self.entry(caller, event, subject(user), "ok") };
-        let store = &self.shared.store;
-        let outcome = store.log_in_by_identity(user, issuer, at_provider, provider, &nonce, &login, &entry).await?;
+        let entry = Entry { detail: identity.provider.clone(), ..self.entry(caller, event, subject(user), "ok") };
+        let outcome = self.shared.store.log_in_by_identity(user, &identity, &nonce, &login, &entry).await?;
         let tokens = self.settled(caller, event, user, outcome, (&login, &refresh)).await?;
         let (user_id, tokens) = (user.hyphenated().to_string(), Some(tokens));
         Ok(LogInExternalResponse { user_id, tokens, registered: false })

@@ -7,7 +7,7 @@ use zonecast_protocol::auth::v1::{
     Tokens,
 };
 use zonecast_store::{StoreError, Uuid, new_id};
-use zonecast_users::{Name, lookup_key};
+use zonecast_names::{Name, lookup_key};
 
 use super::{
     Auth,

@@ -7,7 +7,7 @@ use zonecast_store::{
     timestamp,
 };
 
-use super::{Entry, statements, subject};
+use super::{Entry, StoredIdentity, statements, subject};
 use crate::NAME;
 
 /// Most logins of a user at once; with one more the oldest ends.
@@ -94,11 +94,11 @@ statements! {
 
     /// Begins a login by an identity, with its nonce.
     change fn log_in_by_identity(
-        connection, user: Uuid, issuer: &str, name: &str, provider: &str, nonce: &[u8], login: &NewLogin, entry: &Entry,
+        connection, user: Uuid, identity: &StoredIdentity, nonce: &[u8], login: &NewLogin, entry: &Entry,
     ) -> LoggedIn {
         let Some(account) = accounts::hold(&mut *connection, user).await? else { return Ok(LoggedIn::Changed) };
-        if identities::whose(&mut *connection, issuer, name).await? != Some(user)
-            || !identities::use_nonce(&mut *connection, provider, nonce, login.created_at).await?
+        if identities::whose(&mut *connection, &identity.issuer, &identity.subject).await? != Some(user)
+            || !identities::use_nonce(&mut *connection, &identity.provider, nonce, login.created_at).await?
         {
             return Ok(LoggedIn::Changed);
         }

@@ -154,6 +154,18 @@ impl Ground {
         log_in(&mut self.anybody(), name, password).await
     }
 
+    /// The service once more, as who calls it without an entrance has it.
+    pub(crate) async fn auth(&self, database: &Database) -> Auth {
+        let ground = zonecast_host::Ground {
+            database: database.clone(),
+            changed: Arc::default(),
+            message_bytes_max: 1 << 20,
+            peers: Peers::new(watch::channel(None).1),
+            tasks: self.tasks.clone(),
+        };
+        Auth::start(&config(), &ground).await.unwrap()
+    }
+
     /// What a token says, where it is trusted.
     pub(crate) fn admit(&self, token: &str) -> Result<Claims, zonecast_access::TokenError> {
         self.trust.borrow().admit(token, now_s())
@@ -171,8 +183,8 @@ impl Ground {
         let token = self.service(&["auth.audit"]).await;
         let request = ListAuditRequest { page_size: 1_000, ..Default::default() };
         let entries = self.bearer(&token).list_audit(request).await.unwrap().into_inner().entries;
-        let is_own = |entry: &AuditEntry| matches!(entry.event.as_str(), "issue_token" | "create_credential");
-        entries.into_iter().skip_while(is_own).collect()
+        // The reader's own credential and token.
+        entries.into_iter().skip(2).collect()
     }
 }
 
@@ -234,4 +246,14 @@ impl tower_service::Service<http::Request<Body>> for Way {
         }
         tower_service::Service::call(&mut self.entrance, request)
     }
+}
+
+/// Waits until something is so that nobody tells of, for at most 20 s.
+pub(crate) async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it never came to be so");
 }

@@ -1,1 +1,93 @@
-//! Later.
+//! Keys: published, rotated, and known to other processes.
+
+use std::time::Duration;
+
+use http::Request;
+use tonic::body::Body;
+use tower_service::Service;
+use zonecast_access::{Keys, Revocations};
+use zonecast_auth::MIGRATIONS;
+use zonecast_protocol::auth::v1::{GetKeysRequest, LogOutRequest};
+use zonecast_testing::{TestDatabase, on_both_databases};
+
+use crate::ground::{Ground, config, eventually, is_taken, pass};
+
+const DAY: Duration = Duration::from_hours(24);
+
+async fn page(ground: &Ground, path: &str) -> (String, String) {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let answer = ground.from(1, "").call(request).await.unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let body = axum::body::to_bytes(axum::body::Body::new(answer.into_body()), 1 << 20).await.unwrap();
+    (content_type, String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn keys_and_revocations_are_published_for_all(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let tokens = ground.register("zoe").await.unwrap().tokens.unwrap();
+    let login = ground.admit(&tokens.access_token).unwrap().login;
+    let (content_type, jwks) = page(&ground, "/.well-known/jwks.json").await;
+    assert_eq!(content_type, "application/json");
+    assert!(!Keys::from_jwks(&jwks).unwrap().is_empty() && !jwks.contains("\"d\""));
+    assert_eq!(ground.anybody().get_keys(GetKeysRequest {}).await.unwrap().into_inner().jwks, jwks);
+    let revoked = async || {
+        let (_, json) = page(&ground, "/.well-known/zonecast-revocations.json").await;
+        serde_json::from_str::<Revocations>(&json).unwrap().logins
+    };
+    assert!(revoked().await.is_empty());
+    ground.bearer(&tokens.access_token).log_out(LogOutRequest::default()).await.unwrap();
+    assert!(revoked().await.contains(&login));
+}
+
+async fn a_key_rotates_and_no_token_that_lives_is_lost(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let kid = |token: &str| {
+        let header =
+            base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, token.split('.').next().unwrap());
+        serde_json::from_slice::<serde_json::Value>(&header.unwrap()).unwrap()["kid"].as_str().unwrap().to_owned()
+    };
+    let old = kid(&ground.service(&[]).await);
+    pass(30 * DAY - Duration::from_mins(59));
+    // The next start finds that a key is due, and publishes it before it signs.
+    let mut ground = Ground::new(&test.database).await;
+    let before = ground.service(&[]).await;
+    assert_eq!(kid(&before), old);
+    assert_eq!(page(&ground, "/.well-known/jwks.json").await.1.matches("\"kid\"").count(), 2);
+    pass(Duration::from_mins(55));
+    let last = ground.service(&[]).await;
+    pass(Duration::from_mins(6));
+    // What is due is found by the poll.
+    let mut after = String::new();
+    eventually(async || {
+        after = ground.service(&[]).await;
+        kid(&after) != old
+    })
+    .await;
+    assert!(is_taken(&ground, &after).await && is_taken(&ground, &last).await && !is_taken(&ground, &before).await);
+    pass(Duration::from_mins(30));
+    ground = Ground::new(&test.database).await;
+    eventually(async || page(&ground, "/.well-known/jwks.json").await.1.matches("\"kid\"").count() == 1).await;
+}
+
+async fn what_another_process_changes_counts_here(test: TestDatabase) {
+    let mut config_ = config();
+    config_.poll_interval = Duration::from_millis(20);
+    let one = Ground::with(&test.database, config_).await;
+    let other = Ground::new(&test.database).await;
+    let tokens = other.register("zoe").await.unwrap().tokens.unwrap();
+    assert!(is_taken(&one, &tokens.access_token).await);
+    let login = other.admit(&tokens.access_token).unwrap().login;
+    other.bearer(&tokens.access_token).log_out(LogOutRequest::default()).await.unwrap();
+    let mut trust = one.trust.clone();
+    let revoked = trust.wait_for(|trust| trust.revoked.logins.contains(&login));
+    tokio::time::timeout(Duration::from_secs(10), revoked).await.unwrap().unwrap();
+    assert!(!is_taken(&one, &tokens.access_token).await);
+}
+
+on_both_databases! {
+    [zonecast_users::MIGRATIONS, MIGRATIONS]
+    keys_and_revocations_are_published_for_all
+    a_key_rotates_and_no_token_that_lives_is_lost
+    what_another_process_changes_counts_here
+}
