@@ -224,7 +224,9 @@ impl<T> Session<T> {
     /// Takes a frame of the control stream.
     pub(crate) fn on_frame(&mut self, frame: ServerFrame) -> Result<(), SessionError> {
         match frame {
-            ServerFrame::InterestApplied(applied) => return self.on_answer(applied.request_id, Ok(Done::Applied(applied.epoch))),
+            ServerFrame::InterestApplied(applied) => {
+                return self.on_answer(applied.request_id, Ok(Done::Applied(applied.epoch)));
+            }
             ServerFrame::Renewed(renewed) => {
                 return self.on_answer(renewed.request_id, Ok(Done::Renewed(renewed.token_expires_in_ms)));
             }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use proptest::{prelude::*, sample::subsequence};
 use prost::Message;
-use zonecast_core::{InterestChange, InterestOp, KindFilter, Router, SessionId, SessionRights, SessionRules, ZoneInterest};
+use zonecast_core::{
+    InterestChange, InterestOp, KindFilter, Router, SessionId, SessionRights, SessionRules, ZoneInterest,
+};
 use zonecast_protocol::{
     AckLevel, Area, ErrorCode, Limits, Permitted, PublishRights, PublishView, Refusal, Rights, TopicPattern, Zone,
     wire::{self, event::Target},
@@ -125,9 +127,8 @@ impl Said {
     }
 
     fn may_publish_on(&self, topic: &str) -> bool {
-        let matches = |patterns: &Vec<&str>| {
-            patterns.iter().any(|pattern| TopicPattern::new(pattern).unwrap().matches(topic))
-        };
+        let matches =
+            |patterns: &Vec<&str>| patterns.iter().any(|pattern| TopicPattern::new(pattern).unwrap().matches(topic));
         let answers = ["_inbox.0000000000000065.1", "_inbox.00000000000000ff.1"].contains(&topic)
             && self.subscribe.as_ref().is_none_or(|patterns| !patterns.is_empty());
         self.publish.as_ref().is_none_or(matches) || answers

@@ -38,7 +38,8 @@ async fn a_renewal_changes_the_rights_and_lasts_longer(workers: usize) {
     assert!((590_000..=600_000).contains(&expires_in_ms), "{expires_in_ms}");
     assert!(peer.listen(1, "mail.*", "").await.is_ok());
     // When the first has expired and been looked for, the session is there still.
-    let mut other = Peer::welcomed(world.connection().await, with_token(hello("zone.b", 1), issuer.token(&claims))).await;
+    let mut other =
+        Peer::welcomed(world.connection().await, with_token(hello("zone.b", 1), issuer.token(&claims))).await;
     assert!(matches!(other.next().await, server_frame::Frame::GoAway(_)));
     let event = peer.event_on("mail.a");
     assert_eq!(publish(&mut peer, event).await, Ok(1));

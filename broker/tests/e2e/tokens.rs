@@ -72,11 +72,7 @@ async fn nobody_is_let_in_without_a_valid_token(workers: usize) {
             "another audience",
             "audience",
         ),
-        (
-            issuer.token(&Claims { issuer: "https://else".into(), ..valid.clone() }),
-            "another issuer",
-            "issuer",
-        ),
+        (issuer.token(&Claims { issuer: "https://else".into(), ..valid.clone() }), "another issuer", "issuer"),
         (issuer.token(&valid) + &"A".repeat(9_000), "longer than", "too_long"),
     ] {
         let reason = refused(&world, with_token(hello("zone", 1), token)).await;
@@ -109,9 +105,8 @@ async fn certificate_and_token_must_both_hold(workers: usize) {
         config.trust = trust;
     })
     .await;
-    let connection = async |identity: Identity| {
-        world.connection_as(ALPN, world.authority.roots(), Some(identity)).await.unwrap()
-    };
+    let connection =
+        async |identity: Identity| world.connection_as(ALPN, world.authority.roots(), Some(identity)).await.unwrap();
     let own = clients.identity("zone", |_| {});
     let token = issuer.grant("server:zone", Rights::everything());
     let error = introduced(connection(own).await, "zone").await.err().unwrap();

@@ -38,7 +38,14 @@ impl Connector {
         let tls = TlsConfig::from_files(args.ca.as_deref(), identity)?;
         let certificate = args.cert.as_deref().map(CertificateDer::from_pem_file).transpose()?;
         let named = certificate.as_ref().and_then(client_named_by);
-        Ok(Self { addresses: args.addresses(), tls, server_name: args.server_name.clone(), token: args.token.clone(), token_file: args.token_file.clone(), named })
+        Ok(Self {
+            addresses: args.addresses(),
+            tls,
+            server_name: args.server_name.clone(),
+            token: args.token.clone(),
+            token_file: args.token_file.clone(),
+            named,
+        })
     }
 
     /// What a client calls itself: as it is told to, else as its certificate says, else by a name for this run alone.

@@ -78,7 +78,8 @@ impl Authority {
             return Err(AuthorityError::Url);
         }
         let failed = |error: reqwest::Error| AuthorityError::Client(words(&error));
-        let mut builder = Client::builder().https_only(true).timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut builder =
+            Client::builder().https_only(true).timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
         if let Some(ca) = ca {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(ca).map_err(failed)?);
         }
@@ -151,8 +152,12 @@ mod tests {
 
     #[test]
     fn an_authority_is_a_bare_https_url() {
-        assert_eq!(Authority::new("https://auth:9443", None).unwrap().keys.as_str(), "https://auth:9443/.well-known/jwks.json");
-        for bad in ["", "auth:9443", "http://auth", "https://", "https://auth/path", "https://a@auth", "https://auth?x"] {
+        assert_eq!(
+            Authority::new("https://auth:9443", None).unwrap().keys.as_str(),
+            "https://auth:9443/.well-known/jwks.json"
+        );
+        for bad in ["", "auth:9443", "http://auth", "https://", "https://auth/path", "https://a@auth", "https://auth?x"]
+        {
             assert!(matches!(Authority::new(bad, None), Err(AuthorityError::Url)), "{bad:?}");
         }
         assert!(matches!(Authority::new("https://auth", Some(b"no PEM")), Err(AuthorityError::Client(_)) | Ok(_)));

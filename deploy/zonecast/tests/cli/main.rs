@@ -12,6 +12,7 @@ mod reload;
 mod replay;
 mod server;
 mod services;
+mod tokens;
 mod try_it;
 mod usage;
 
