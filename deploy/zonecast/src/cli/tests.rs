@@ -150,6 +150,7 @@ fn variables_of_other_commands_are_known() {
             "ZONECAST_CA",
             "ZONECAST_COMMIT",
             "ZONECAST_CONNECT",
+            "ZONECAST_SERVICES",
             "ZONECAST_TEST_POSTGRES",
             "ZONECAST_TEST_PYTHON",
             "ZONECAST_TOKEN"
