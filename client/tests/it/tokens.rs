@@ -117,6 +117,7 @@ async fn a_token_that_nobody_has_is_waited_for() {
         async move { if is_first { Err("the vault is sealed") } else { Ok("t".to_owned()) } }
     });
     let connecting = tokio::spawn(Client::connect(config.connect_timeout(Duration::from_secs(40))));
-    assert_eq!(broker.welcome().await.hello.token, "t");
+    let conversation = broker.welcome().await;
+    assert_eq!(conversation.hello.token, "t");
     connecting.await.unwrap().unwrap();
 }

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     tracing::info!(version = cli::VERSION, workers = config.workers, "broker is starting");
     if keeper.is_none() && !config.tls.demands_client_certificates() {
         tracing::warn!(
-            "any client that can reach the broker may connect and do everything: no tokens are looked at, and tls.client_ca is not set"
+            "any client that can reach the broker may do everything: neither tokens nor client certificates are asked for"
         );
     }
     tls_reload::tell("certificates are loaded", &config.tls);

@@ -62,9 +62,9 @@ impl Connector {
         if let Some(name) = &self.server_name {
             config = config.server_name(name);
         }
-        match (&self.token, self.token_file.clone()) {
-            (Some(token), _) => config.token(token),
-            (None, Some(path)) => config.token_from(move || token_in_file(path.clone())),
+        match (self.token_file.clone(), &self.token) {
+            (Some(path), _) => config.token_from(move || token_in_file(path.clone())),
+            (None, Some(token)) => config.token(token),
             (None, None) => config,
         }
     }

@@ -154,3 +154,6 @@ impl Told {
         self.0 = failure.is_some();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! What is here of a user goes with the user.
 
 use zonecast_protocol::users::v1::UserDeleted;
-use zonecast_store::{PgConnection, SqliteConnection, StoreError, Uuid};
+use zonecast_store::{
+    Uuid,
+    outbox::{Committed, HandleError, Handler, Within},
+};
 
 use crate::{
     Auth,
@@ -13,39 +16,14 @@ const TOPIC: &str = "users.deleted";
 
 /// Forgets users that are deleted: ways in, logins, bans. Their entries in the audit log stay for their time.
 #[derive(Debug, Clone)]
-pub struct UserDeletions {
+pub(crate) struct UserDeletions {
     auth: Auth,
 }
 
 impl UserDeletions {
     /// On behalf of the service.
-    #[must_use]
-    pub fn new(auth: Auth) -> Self {
+    pub(crate) fn new(auth: Auth) -> Self {
         Self { auth }
-    }
-
-    /// Whether changes on this topic are to be handed over.
-    #[must_use]
-    pub fn wants(&self, topic: &str) -> bool {
-        topic == TOPIC
-    }
-
-    /// In a transaction of SQLite. However often, it comes to the same.
-    ///
-    /// # Errors
-    /// The database does not do it.
-    pub async fn in_sqlite(&self, deleted: &UserDeleted, connection: &mut SqliteConnection) -> Result<(), StoreError> {
-        let Some((user, ending, entry)) = self.due(deleted) else { return Ok(()) };
-        accounts_sqlite::forget(connection, user, &ending, &entry).await
-    }
-
-    /// In a transaction of PostgreSQL. However often, it comes to the same.
-    ///
-    /// # Errors
-    /// The database does not do it.
-    pub async fn in_postgres(&self, deleted: &UserDeleted, connection: &mut PgConnection) -> Result<(), StoreError> {
-        let Some((user, ending, entry)) = self.due(deleted) else { return Ok(()) };
-        accounts_postgres::forget(connection, user, &ending, &entry).await
     }
 
     fn due(&self, deleted: &UserDeleted) -> Option<(Uuid, Ending, Entry)> {
@@ -61,5 +39,21 @@ impl UserDeletions {
             detail: String::new(),
         };
         Some((user, ending, entry))
+    }
+}
+
+impl Handler for UserDeletions {
+    fn wants(&self, topic: &str) -> bool {
+        topic == TOPIC
+    }
+
+    async fn handle(&self, change: &Committed, within: Within<'_>) -> Result<(), HandleError> {
+        let deleted: UserDeleted = change.detail().map_err(|error| HandleError::Failed(error.to_string()))?;
+        let Some((user, ending, entry)) = self.due(&deleted) else { return Ok(()) };
+        match within {
+            Within::Sqlite(connection) => accounts_sqlite::forget(connection, user, &ending, &entry).await?,
+            Within::Postgres(connection) => accounts_postgres::forget(connection, user, &ending, &entry).await?,
+        }
+        Ok(())
     }
 }

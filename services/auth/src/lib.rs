@@ -31,16 +31,23 @@ use std::sync::Arc;
 use tonic::service::Routes;
 use zonecast_api::auth::v1::auth_service_server::{AuthServiceServer, SERVICE_NAME};
 use zonecast_host::{Definition, Ground, MountError, mount};
-use zonecast_store::{Migrations, migrations};
+use zonecast_store::{
+    Migrations, migrations,
+    outbox::{Follower, Pace},
+};
 
 pub use config::{AuthConfig, Clock, HashingConfig, Lives, ThrottleConfig};
-pub use deleted::UserDeletions;
 pub use external::{Algorithm, Provider, ProviderError, ProviderKind};
 pub use secrets::sha256;
 pub use service::{Auth, CredentialError, NewCredential};
 
+use deleted::UserDeletions;
+
 /// The name of the service and of its store.
 pub const NAME: &str = "auth";
+
+/// The users service's store, whose deletions are followed.
+const USERS: &str = "users";
 
 /// Its tables.
 pub const MIGRATIONS: Migrations = migrations!("auth", 1 "0001_auth");
@@ -59,6 +66,10 @@ pub fn definition(config: AuthConfig) -> Definition {
 async fn put(config: &AuthConfig, ground: &Ground, routes: Routes) -> Result<Routes, MountError> {
     let auth = Auth::start(config, ground).await?;
     ground.tasks.spawn(|stop| auth.clone().keep_up(stop));
+    let deletions = UserDeletions::new(auth.clone());
+    let changed = ground.changed.clone();
+    let follower = Follower::new(ground.database.clone(), NAME, USERS, deletions, changed, Pace::default());
+    ground.tasks.spawn(|stop| follower.run(async move { stop.cancelled().await }));
     let routes = well_known::add(routes, &auth);
     let server = AuthServiceServer::new(auth)
         .max_decoding_message_size(ground.message_bytes_max)

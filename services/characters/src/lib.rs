@@ -8,6 +8,7 @@
 //!
 //! Start at [`definition`], by which a host runs it.
 
+mod departures;
 mod looks;
 mod service;
 mod standing;
@@ -17,7 +18,12 @@ use tonic::service::Routes;
 use zonecast_api::characters::v1::characters_service_server::{CharactersServiceServer, SERVICE_NAME};
 use zonecast_host::{Definition, Ground, mount};
 use zonecast_protocol::WorldName;
-use zonecast_store::{Database, Migrations, migrations};
+use zonecast_store::{
+    Database, Migrations, migrations,
+    outbox::{Follower, Pace},
+};
+
+use departures::Departures;
 
 pub use looks::LooksError;
 pub use service::Characters;
@@ -27,6 +33,9 @@ pub use store::{
 
 /// The name of the service and of its store.
 pub const NAME: &str = "characters";
+
+/// The users service's store, whose deletions are followed.
+const USERS: &str = "users";
 
 /// Its tables.
 pub const MIGRATIONS: Migrations = migrations!("characters", 1 "0001_characters");
@@ -54,6 +63,7 @@ pub fn definition(config: Config) -> Definition {
     let mount = mount(move |ground: Ground, routes| {
         let config = config.clone();
         async move {
+            follow_users(&ground);
             Ok(match &ground.database {
                 Database::Sqlite(pool) => add(&ground, routes, SqliteCharacters::new(pool.clone()), config),
                 Database::Postgres(pool) => add(&ground, routes, PostgresCharacters::new(pool.clone()), config),
@@ -61,6 +71,13 @@ pub fn definition(config: Config) -> Definition {
         }
     });
     Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
+}
+
+/// What belongs to a user who is deleted is deleted, whenever this is heard of.
+fn follow_users(ground: &Ground) {
+    let (database, changed) = (ground.database.clone(), ground.changed.clone());
+    let follower = Follower::new(database, NAME, USERS, Departures, changed, Pace::default());
+    ground.tasks.spawn(|stop| follower.run(async move { stop.cancelled().await }));
 }
 
 fn add(ground: &Ground, routes: Routes, store: impl CharacterStore, config: Config) -> Routes {

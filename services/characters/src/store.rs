@@ -1,7 +1,7 @@
 //! What is kept of characters: one trait, and an implementation for each database.
 
-mod postgres;
-mod sqlite;
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
 
 use prost::Message;
 use time::OffsetDateTime;

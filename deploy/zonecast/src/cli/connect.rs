@@ -22,9 +22,10 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) key: Option<PathBuf>,
     /// The access token to show, where the broker looks at tokens.
-    #[arg(long, value_name = "TOKEN", env = "ZONECAST_TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, value_name = "TOKEN", env = "ZONECAST_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,
-    /// A file with the access token; read again at each connect, and before the token expires.
+    /// A file with the access token, which counts before --token; read again at each connect, and before the token
+    /// expires.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// The name that the broker's certificate must bear. Default: the host of --connect.

@@ -25,9 +25,11 @@ pub(super) fn all() -> impl Iterator<Item = &'static Setting> + Clone {
 static BROKER: &[Setting] = &[
     row(
         "listen",
-        "0.0.0.0:4433",
+        "127.0.0.1:4433",
         Slot::Address(|draft| &mut draft.listen),
-        "The UDP address to serve QUIC on. Port 0 lets the system pick one; the log says which.",
+        "The UDP address to serve QUIC on, such as 0.0.0.0:4433 for all of this machine. Port 0 lets the system pick one; the \
+         log says which. An address that is not on loopback wants tokens.authority, tokens.keys_file, tls.client_ca or \
+         open_to_all.",
     ),
     row(
         "admin_listen",

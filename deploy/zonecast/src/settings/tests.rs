@@ -88,7 +88,7 @@ fn flag_over_variable_over_file_over_default() {
     assert_eq!(given("workers"), (one("8"), Origin::Flag("--workers".into())));
     assert_eq!(given("limits.lanes_max"), (one("6"), Origin::Env("ZONECAST_LIMITS_LANES_MAX".into())));
     assert_eq!(given("limits.radius_max"), (one("4"), Origin::File { path, line: 4 }));
-    assert_eq!(given("listen"), (one("0.0.0.0:4433"), Origin::Default));
+    assert_eq!(given("listen"), (one("127.0.0.1:4433"), Origin::Default));
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn keys_end_in_their_unit_or_qualifier_and_sections_are_together() {
 #[test]
 fn the_defaults_are_the_brokers_own() {
     let found = values_of(&Sources::default()).unwrap().broker;
-    let own = BrokerConfig::new("0.0.0.0:4433".parse().unwrap(), cert::throwaway().unwrap().tls);
+    let own = BrokerConfig::new("127.0.0.1:4433".parse().unwrap(), cert::throwaway().unwrap().tls);
     assert_eq!((found.listen, found.workers), (own.listen, own.workers));
     assert_eq!(found.admin_listen, Some("127.0.0.1:9433".parse().unwrap()));
     assert_eq!((found.rights, found.limits), (own.rights, own.limits));

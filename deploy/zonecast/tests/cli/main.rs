@@ -13,6 +13,7 @@ mod reload;
 mod replay;
 mod server;
 mod services;
+mod tokens;
 mod try_it;
 mod usage;
 

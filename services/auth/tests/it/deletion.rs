@@ -1,12 +1,11 @@
 //! What is here of a user goes with the user.
 
 use tonic::Code;
-use zonecast_auth::{MIGRATIONS, UserDeletions};
+use zonecast_auth::MIGRATIONS;
 use zonecast_protocol::{
     auth::v1::{LoginsRevoked, RefreshRequest},
-    users::v1::{DeleteUserRequest, UserDeleted},
+    users::v1::DeleteUserRequest,
 };
-use zonecast_store::Database;
 use zonecast_testing::{TestDatabase, on_both_databases};
 
 use crate::ground::{Ground, PASSWORD, changes, is_taken};
@@ -18,26 +17,6 @@ async fn what_is_here_of_a_user_goes_with_the_user(test: TestDatabase) {
     let tokens = zoe.tokens.unwrap();
     let request = DeleteUserRequest { id: zoe.user_id.clone(), etag: String::new() };
     ground.users(&tokens.access_token).delete_user(request).await.unwrap();
-    let deleted = changes(&test.database, "users.deleted").await.pop().unwrap();
-    let deleted: UserDeleted = deleted.detail.unwrap().to_msg().unwrap();
-
-    let deletions = UserDeletions::new(ground.auth(&test.database).await);
-    assert!(deletions.wants("users.deleted") && !deletions.wants("users.created"));
-    // However often.
-    for _ in 0..2 {
-        match &test.database {
-            Database::Sqlite(pool) => {
-                let mut transaction = pool.begin_with("begin immediate").await.unwrap();
-                deletions.in_sqlite(&deleted, &mut transaction).await.unwrap();
-                transaction.commit().await.unwrap();
-            }
-            Database::Postgres(pool) => {
-                let mut transaction = pool.begin().await.unwrap();
-                deletions.in_postgres(&deleted, &mut transaction).await.unwrap();
-                transaction.commit().await.unwrap();
-            }
-        }
-    }
     let login = "every login of hers";
     let mut trust = ground.trust.clone();
     let revoked = trust.wait_for(|trust| !trust.revoked.logins.is_empty());

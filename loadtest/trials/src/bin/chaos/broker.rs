@@ -137,6 +137,8 @@ impl Broker {
         words.push(format!("--tls-key={}", file(&stage.certificates.key)));
         words.push(format!("--tls-reset-secret={}", file(&stage.certificates.reset_secret)));
         words.extend(["--log-format=json", "--workers=2", "--connections-idle-timeout-ms=2500"].map(str::to_owned));
+        // Its clients show nothing, also where faults are injected on a network of its own.
+        words.push("--open-to-all=true".to_owned());
         words.extend(self.settings.iter().cloned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
