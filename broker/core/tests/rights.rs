@@ -146,7 +146,7 @@ impl Said {
             let permitted = TopicPattern::new(permitted).unwrap();
             topics.iter().all(|topic| permitted.matches(topic))
         };
-        self.subscribe.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| covers(pattern)))
+        self.subscribe.as_ref().is_none_or(|patterns| patterns.iter().any(covers))
     }
 }
 
