@@ -2,14 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use std::sync::Arc;
+
 use allocation_counter::measure;
 use prost::Message;
 use zonecast_core::{
     Arrival, Chunks, Datagrams, EventHead, InterestChange, InterestOp, KindFilter, OutboundEvent, Outbox, OutboxLimits,
-    Pushed, Router, SessionId, TopicInterest, ZoneInterest,
+    Pushed, Router, SessionId, SessionRights, SessionRules, TopicInterest, ZoneInterest,
 };
 use zonecast_protocol::{
-    Circle, DeliveryClass, EventView, Kind, QueueGroup, Target, TopicPattern, WorldName, Zone, wire,
+    Area, Circle, DeliveryClass, EventView, Kind, Limits, PublishRights, PublishView, QueueGroup, Rights, Target,
+    TopicPattern, WorldName, Zone, wire,
 };
 
 const SESSIONS: u64 = 50;
@@ -79,6 +82,37 @@ fn routing_to_a_place_allocates_nothing() {
     for radius in [5.0, 50.0, 5_000.0] {
         let circle = Circle::new(250.0, 500.0, radius).unwrap();
         assert_eq!(allocations_of(&mut router, Target::Place { world: "earth", circle }), 0, "radius {radius}");
+    }
+}
+
+/// Whether everything is permitted, or this and little else.
+#[test]
+fn what_is_permitted_is_admitted_without_an_allocation() {
+    let only = |world: &str| Rights {
+        worlds: [world.parse().expect("a name")].into_iter().collect(),
+        publish: PublishRights {
+            within: Area::Within(vec![Zone::new(0.0, 0.0, 9.0, 9.0).expect("a rectangle")]),
+            ..Rights::everything().publish
+        },
+        publish_topics: ["a.>".parse().expect("a pattern")].into_iter().collect(),
+        ..Rights::everything()
+    };
+    for own in [Rights::everything(), only("earth")] {
+        let rights = SessionRights::new(Arc::new(Rights::everything()), Arc::new(own));
+        let mut rules = SessionRules::new(SessionId::new(0, 1), 7, rights, Arc::new(Limits::default()));
+        let place = wire::Place { world: "earth".into(), x: 1.0, y: 1.0, radius: 1.0 };
+        for target in [wire::event::Target::Place(place), wire::event::Target::Topic("a.b".into())] {
+            let lane_seq = rules.standing().lane_taken_through(0) + 1;
+            let reply_to = "_inbox.0000000000000007.1".to_owned();
+            let event = wire::Event { target: Some(target), source: 7, lane_seq, reply_to, ..Default::default() }
+                .encode_to_vec();
+            let publish = wire::Publish { event: event.into(), ..Default::default() };
+            let publish = PublishView::from(&publish);
+            let mut admitted = false;
+            let measured = measure(|| admitted = rules.admit(&publish).is_ok());
+            assert!(admitted);
+            assert_eq!(measured.count_total, 0);
+        }
     }
 }
 
