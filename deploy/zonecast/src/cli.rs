@@ -4,7 +4,9 @@ mod call;
 mod cert;
 mod config;
 mod connect;
+mod credential;
 mod dev;
+mod game_server;
 mod loadtest;
 mod replay;
 mod services;
@@ -17,11 +19,13 @@ pub(crate) use call::CallArgs;
 pub(crate) use cert::CertArgs;
 pub(crate) use config::{BrokerArgs, CheckArgs, ConfigCommand, PrintArgs};
 pub(crate) use connect::{Address, ConnectArgs};
+pub(crate) use credential::CredentialArgs;
 pub(crate) use dev::DevArgs;
+pub(crate) use game_server::GameServerArgs;
 pub(crate) use loadtest::LoadtestArgs;
 pub(crate) use replay::{ReplayArgs, Speed};
 pub(crate) use services::{MigrateArgs, ServicesArgs};
-pub(crate) use try_it::{PubArgs, SubArgs};
+pub(crate) use try_it::{PubArgs, SubArgs, WorldZone};
 
 /// The version, with the commit that it was built from.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ZONECAST_BUILD_COMMIT"), ")");
@@ -73,7 +77,9 @@ pub(crate) enum Command {
     LoadtestGenerator,
     Sub(SubArgs),
     Pub(PubArgs),
+    Credential(CredentialArgs),
     Call(CallArgs),
+    GameServer(GameServerArgs),
     Cert(CertArgs),
     /// Check or print the broker's configuration
     ///

@@ -1,4 +1,7 @@
-//! `zonecast dev`: a broker with a world that lives, in one process, with nothing to set up.
+//! `zonecast dev`: a broker with a world that lives, and the services beside it, in one process, with nothing to set up.
+
+mod provider;
+mod tour;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,12 +16,22 @@ use zonecast_loadtest::{
 };
 use zonecast_protocol::WorldName;
 
-use zonecast_host::Host;
+use zonecast_auth::AuthConfig;
 
-use crate::{cli::DevArgs, local_broker::LocalBroker, local_services, replay as replay_command};
+use self::provider::Provider;
+use crate::{
+    cli::DevArgs, credentials::Credential, local_broker::LocalBroker, local_services, replay as replay_command,
+};
 
 /// The world of the sample.
 const WORLD: &str = "earth";
+/// Who gives tokens here, and for whom.
+const ISSUER: &str = "zonecast-dev";
+const AUDIENCE: &str = "zonecast";
+/// What the game server of the tour may do: hold and publish in a thousand by thousand of one world.
+const MEADOW_RIGHTS: &str = r#"{"worlds": ["meadow"], "zones": [[0, 0, 1000, 1000]],
+    "publish": {"within": [[0, 0, 1000, 1000]], "radius_max": 500, "kinds": ["*"]},
+    "topics": {"subscribe": ["users.*", "characters.*", "directory.*"]}}"#;
 
 /// Runs the command.
 ///
@@ -26,7 +39,12 @@ const WORLD: &str = "earth";
 /// An address is in use, or standard output cannot be written.
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     let world = WorldFile::read("zones.csv", SAMPLE_ZONES.as_bytes())?;
+    let provider = Provider::start().await?;
+    let mut auth = AuthConfig::new(ISSUER, AUDIENCE);
+    auth.providers = vec![provider.provider()];
+    auth.lives.key_notice = Duration::ZERO;
     let local = LocalBroker::start(args.workers, |config| {
+        config.trust = Some(auth.trust.subscribe());
         config.listen = args.listen;
         config.admin_listen = Some(args.admin_listen);
     })
@@ -36,12 +54,22 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
     std::fs::write(&ca, &local.pem.ca).with_context(|| format!("{} cannot be written", ca.display()))?;
     let data = args.data.as_deref().unwrap_or(directory.path());
     std::fs::create_dir_all(data).with_context(|| format!("{} cannot be made", data.display()))?;
-    let services = local_services::start(&local, args.services_listen, data).await?;
+    let services =
+        local_services::start(&local, args.services_listen, data, auth, [(WorldName::new("meadow")?, [500.0, 500.0])])
+            .await?;
+    let meadow = services.credential("server:meadow", &["directory.serve", "characters.serve"], MEADOW_RIGHTS).await?;
+    let meadow_file = directory.path().join("meadow.json");
+    std::fs::write(&meadow_file, Credential::json(&meadow))
+        .with_context(|| format!("{} cannot be written", meadow_file.display()))?;
+    let tokens = services.tokens_for(services.credential("service:world", &[], &local_services::everything()).await?);
     let mut told: Box<dyn Write> = if args.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     introduce(&mut told, &local, &world, &ca)?;
-    introduce_services(&mut told, &services, &ca)?;
+    tour::print(
+        &mut told,
+        &tour::Places { services: services.host.grpc_address(), provider: provider.issuer(), meadow: meadow_file },
+    )?;
 
-    let report = play(&args, &world, &local, &mut told).await?;
+    let report = play(&args, &world, &local, &tokens, &mut told).await?;
     services.shutdown().await;
     local.broker.shutdown().await;
     replay_command::print(&report, args.json)?;
@@ -50,10 +78,23 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<()> {
 }
 
 /// Plays the sample until the end is asked for, and shows how it goes.
-async fn play(args: &DevArgs, world: &WorldFile, local: &LocalBroker, told: &mut impl Write) -> anyhow::Result<Report> {
+async fn play(
+    args: &DevArgs,
+    world: &WorldFile,
+    local: &LocalBroker,
+    tokens: &Credential,
+    told: &mut impl Write,
+) -> anyhow::Result<Report> {
     let progress = Arc::new(Progress::default());
     let options = ReplayOptions { world: WorldName::new(WORLD)?, pace: args.speed.into(), out: None };
-    let playing = replay(world, again_and_again(), |id| local.client(id), options, Arc::clone(&progress));
+    let client = |id: String| {
+        let tokens = tokens.clone();
+        local.client(format!("world.{id}")).token_from(move || {
+            let tokens = tokens.clone();
+            async move { tokens.token().await }
+        })
+    };
+    let playing = replay(world, again_and_again(), client, options, Arc::clone(&progress));
     tokio::pin!(playing);
     let mut show = tokio::time::interval(Duration::from_secs(1));
     let table = Table { live: !args.json && io::stdout().is_terminal(), begun: Instant::now() };
@@ -92,27 +133,7 @@ fn introduce(told: &mut impl Write, local: &LocalBroker, world: &WorldFile, ca: 
     writeln!(told)?;
     writeln!(told, "Try, in other terminals:")?;
     writeln!(told, "  export ZONECAST_CONNECT={listen} ZONECAST_CA={ca}")?;
-    writeln!(
-        told,
-        "  zonecast sub --zone {WORLD}:-14000,3000,-12000,6000      # quakes felt at the west coast of North America"
-    )?;
-    writeln!(told, "  zonecast sub --topic 'chat.>'")?;
-    writeln!(told, "  zonecast pub --topic chat.hello 'hi there'")?;
-    writeln!(told, "  zonecast pub --world {WORLD} --at -13000,4000 --radius 200 --kind quake 'the big one'")?;
     Ok(())
-}
-
-/// Says where the services are and what to try with them.
-fn introduce_services(told: &mut impl Write, services: &Host, ca: &Path) -> anyhow::Result<()> {
-    let (listen, ca) = (services.grpc_address(), ca.display());
-    writeln!(told, "  zonecast sub --topic 'users.*'")?;
-    writeln!(
-        told,
-        "  grpcurl -cacert {ca} -d '{{\"name\": \"zoe\"}}' {listen} zonecast.users.v1.UsersService/CreateUser"
-    )?;
-    writeln!(told, "(`cargo run --release --` in place of `zonecast` when it is not installed.) Ctrl-C ends it.")?;
-    writeln!(told)?;
-    Ok(told.flush()?)
 }
 
 /// The week of the sample, week after week.

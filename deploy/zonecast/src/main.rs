@@ -16,7 +16,9 @@ mod cert;
 mod cli;
 mod config_command;
 mod connecting;
+mod credentials;
 mod dev;
+mod game_server;
 mod loadtest;
 mod local_broker;
 mod local_services;
@@ -61,6 +63,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Config { command } => config_command::run(command),
         Command::Cert(args) => cert::run(&args),
         Command::Completions { shell } => completions(shell),
+        Command::Credential(args) => runtime()?.block_on(services_command::credential(args)),
+        Command::GameServer(args) => tool(game_server::run(args)),
         Command::Call(args) => tool(call::run(args)),
         Command::Dev(args) => tool(dev::run(args)),
         Command::Replay(args) => tool(replay::run(args)),

@@ -1,25 +1,43 @@
 //! `zonecast services` and `zonecast migrate`: the companion services from their settings to their graceful end.
 
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
+
 use anyhow::Context;
+use zonecast_auth::{Auth, AuthConfig};
+use zonecast_doors::Bearers;
 use zonecast_host::{Definition, Host};
+use zonecast_store::Database;
 
 use crate::{
-    cli::{self, MigrateArgs, ServicesArgs},
+    cli::{self, CredentialArgs, MigrateArgs, ServicesArgs},
     config_command,
+    credentials::Credential,
     logging::{self, Destination},
     settings,
     signals::Signals,
+    trust::now_s,
 };
 
 /// The names of all services there are, for the command line. A new one is one more here and in [`definitions`].
-pub(crate) const NAMES: [&str; 3] = [zonecast_users::NAME, zonecast_characters::NAME, zonecast_directory::NAME];
+pub(crate) const NAMES: [&str; 4] =
+    [zonecast_users::NAME, zonecast_auth::NAME, zonecast_characters::NAME, zonecast_directory::NAME];
+
+/// What each service is told that has settings of its own.
+pub(crate) struct ServiceConfigs {
+    pub(crate) auth: AuthConfig,
+    pub(crate) directory: zonecast_directory::Config,
+}
 
 /// All services there are.
-pub(crate) fn definitions() -> Vec<Definition> {
+pub(crate) fn definitions(ServiceConfigs { auth, directory }: ServiceConfigs) -> Vec<Definition> {
     vec![
         zonecast_users::definition(),
+        zonecast_auth::definition(auth),
         zonecast_characters::definition(zonecast_characters::Config::default()),
-        zonecast_directory::definition(zonecast_directory::Config::default()),
+        zonecast_directory::definition(directory),
     ]
 }
 
@@ -28,18 +46,24 @@ pub(crate) fn definitions() -> Vec<Definition> {
 /// # Errors
 /// The settings are not valid, or the services cannot start.
 pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
-    let settings = settings::load_services(&config_command::sources(args.settings))?;
+    let mut settings = settings::load_services(&config_command::sources(args.settings))?;
     let log = logging::start(&settings.log, Destination::of_broker(settings.log.format))?;
     // Before they start: from here on a signal must not end the process with calls under way.
     let mut signals = Signals::new().context("signals cannot be watched")?;
 
-    let services = named(&args.names);
+    let trust = settings.services.auth.trust.subscribe();
+    let services = named(settings.services, &args.names);
     let names = shown(&services);
+    let gives_tokens = services.iter().any(|service| service.name == zonecast_auth::NAME);
+    if gives_tokens {
+        settings.host.gatekeeper = Arc::new(Bearers::new(trust, now_s));
+    }
     let database = settings.host.database.url.to_string();
     tracing::info!(version = cli::VERSION, services = names, database, "services are starting");
     let grace = settings.host.shutdown_grace;
     let calls_by_broker = settings.host.broker.calls.is_some();
     match settings.keeper {
+        _ if gives_tokens => {}
         // Ends with the process.
         Some(keeper) => drop(tokio::spawn(keeper.keep())),
         None => tracing::warn!(
@@ -73,17 +97,35 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
 pub(crate) async fn migrate(args: MigrateArgs) -> anyhow::Result<()> {
     let (database, log) = settings::load_database(&config_command::sources(args.settings))?;
     let _log = logging::start(&log, Destination::of_broker(log.format))?;
-    let services = named(&args.names);
+    // Tables are the same whatever the service is told.
+    let configs = ServiceConfigs { auth: AuthConfig::new("", ""), directory: zonecast_directory::Config::default() };
+    let services = named(configs, &args.names);
     zonecast_host::migrate(&database, &services).await.context("the tables are not up to date")?;
     let (database, names) = (database.url.to_string(), shown(&services));
     tracing::info!(database, services = names, "the tables are up to date");
     Ok(())
 }
 
+/// Makes a credential, and prints it with its secret.
+///
+/// # Errors
+/// The settings are not valid, the database does not answer, or what is asked for breaks a rule.
+pub(crate) async fn credential(args: CredentialArgs) -> anyhow::Result<()> {
+    let (options, log) = settings::load_database(&config_command::sources(args.settings))?;
+    let _log = logging::start(&log, Destination::Stderr)?;
+    let database = Database::open(&options).await.with_context(|| options.url.to_string())?;
+    zonecast_auth::MIGRATIONS.check(&database).await?;
+    let scopes: Vec<&str> = args.scopes.iter().map(String::as_str).collect();
+    let made = Auth::bootstrap(&database, &args.subject, &scopes, &args.rights).await;
+    database.close().await;
+    writeln!(io::stdout().lock(), "{}", Credential::json(&made?))?;
+    Ok(())
+}
+
 /// The services of these names, in the order of the list; all where there are none.
-fn named(names: &[String]) -> Vec<Definition> {
+fn named(configs: ServiceConfigs, names: &[String]) -> Vec<Definition> {
     let wanted = |service: &Definition| names.is_empty() || names.iter().any(|name| name == service.name);
-    definitions().into_iter().filter(wanted).collect()
+    definitions(configs).into_iter().filter(wanted).collect()
 }
 
 fn shown(services: &[Definition]) -> String {

@@ -9,6 +9,8 @@
 pub(crate) mod flags;
 pub(crate) mod show;
 
+mod auth;
+mod directory;
 mod file;
 mod pem_files;
 mod problem;
@@ -72,7 +74,7 @@ impl Setting {
 
     /// Whether it is the services' and not the broker's.
     pub(crate) fn is_of_services(&self) -> bool {
-        matches!(self.section(), "services" | "database")
+        matches!(self.section(), "services" | "database" | "auth" | "directory")
     }
 
     /// Whether it is of whatever process serves.
@@ -248,6 +250,8 @@ fn settings(draft: Draft, loaded: Loaded, tokens: Option<TokenSettings>) -> Sett
         reload_interval,
         services: _,
         tokens: _,
+        auth: _,
+        directory: _,
     } = draft;
     let Loaded { tls, files, seen, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.

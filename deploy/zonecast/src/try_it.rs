@@ -80,7 +80,7 @@ async fn next_of_topics(topics: &mut [TopicSubscription]) -> Option<TopicItem> {
 }
 
 /// Shows an item; true when it is an event.
-fn show_zone_item(item: &ZoneItem, as_json: bool) -> io::Result<bool> {
+pub(crate) fn show_zone_item(item: &ZoneItem, as_json: bool) -> io::Result<bool> {
     match item {
         ZoneItem::Event(event) => return show_event(event, as_json).map(|()| true),
         ZoneItem::Received { from, zones, .. } => tell(&format!("{from} handed over {} zones", zones.len())),

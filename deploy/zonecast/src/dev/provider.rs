@@ -17,9 +17,10 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 use zonecast_access::{Keys, SigningKey};
+use zonecast_auth::{self as auth, ProviderKind};
 
 /// The application that its tokens are for.
-pub(super) const AUDIENCE: &str = "zonecast-dev";
+const AUDIENCE: &str = "zonecast-dev";
 /// How long a token of it lasts, in seconds.
 const TOKEN_S: u64 = 600;
 
@@ -61,9 +62,12 @@ impl Provider {
         issuer(self.address)
     }
 
-    /// Where its keys are.
-    pub(super) fn keys_url(&self) -> String {
-        format!("{}/jwks.json", self.issuer())
+    /// As the auth service is told of it.
+    pub(super) fn provider(&self) -> auth::Provider {
+        let keys_url = format!("{}/jwks.json", self.issuer());
+        let kind = ProviderKind::Oidc { keys_url, algorithms: vec![auth::Algorithm::EdDsa] };
+        let (issuers, audiences) = (vec![self.issuer()], vec![AUDIENCE.to_owned()]);
+        auth::Provider { name: "dev".to_owned(), issuers, audiences, kind }
     }
 }
 

@@ -16,11 +16,12 @@ use zonecast_host::{BrokerEnd, GrpcEnd, HostConfig};
 use zonecast_protocol::ClientId;
 use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 
-use super::{Draft, Problem, Problems, Raw, Sources, check_values, fill, tokens};
+use super::{Draft, Problem, Problems, Raw, Sources, auth, check_values, directory, fill, tokens};
 use crate::{
     cli::Address,
     connecting::token_in_file,
     logging::LogSettings,
+    services_command::ServiceConfigs,
     trust::{TrustKeeper, now_s},
 };
 
@@ -90,6 +91,8 @@ pub(crate) struct ServicesSettings {
     pub(crate) host: HostConfig,
     /// Keeps what is believed of tokens up to date; none where they are not looked at.
     pub(crate) keeper: Option<TrustKeeper>,
+    /// What each service is told that has settings of its own.
+    pub(crate) services: ServiceConfigs,
     /// How they log.
     pub(crate) log: LogSettings,
 }
@@ -105,12 +108,19 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
     let draft = fill(&raw, &mut Vec::new());
     let files = Files::read(&raw, &draft.services, &mut problems);
     let tokens = tokens::load(&raw, &draft, &mut problems);
-    match (files, &draft.services.database_url) {
-        (Some(files), Some(url)) if problems.is_empty() => {
+    let auth = auth::load(&raw, &draft, &mut problems);
+    let directory = directory::load(&raw, &draft, &mut problems);
+    match (files, &draft.services.database_url, auth) {
+        (Some(files), Some(url), Some(auth)) if problems.is_empty() => {
             let url = url.clone();
             let log = draft.log.clone();
             let keeper = tokens.map(TrustKeeper::new);
-            Ok(ServicesSettings { host: host(draft, files, url, keeper.as_ref()), keeper, log })
+            Ok(ServicesSettings {
+                host: host(draft, files, url, keeper.as_ref()),
+                keeper,
+                services: ServiceConfigs { auth, directory },
+                log,
+            })
         }
         _ => Err(Problems(problems)),
     }

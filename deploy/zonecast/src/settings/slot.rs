@@ -15,7 +15,7 @@ use zonecast_broker::{
 use zonecast_protocol::{ClientId, Kind, Limits, Permitted, WorldName};
 use zonecast_store::DatabaseUrl;
 
-use super::{raw::RawValue, services::ServicesDraft, tokens::TokensDraft};
+use super::{auth::AuthDraft, directory::DirectoryDraft, raw::RawValue, services::ServicesDraft, tokens::TokensDraft};
 use crate::{
     cli::Address,
     logging::{self, LogSettings},
@@ -51,6 +51,8 @@ pub(crate) struct Draft {
     pub(super) log: LogSettings,
     pub(super) services: ServicesDraft,
     pub(super) tokens: TokensDraft,
+    pub(super) auth: AuthDraft,
+    pub(super) directory: DirectoryDraft,
 }
 
 impl Default for Draft {
@@ -78,6 +80,8 @@ impl Default for Draft {
             log: LogSettings::default(),
             services: ServicesDraft::default(),
             tokens: TokensDraft::default(),
+            auth: AuthDraft::default(),
+            directory: DirectoryDraft::default(),
         }
     }
 }

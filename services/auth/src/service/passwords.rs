@@ -2,12 +2,12 @@
 
 use tonic::{Code, Status};
 use zonecast_doors::Caller;
+use zonecast_names::{Name, lookup_key};
 use zonecast_protocol::auth::v1::{
     ChangePasswordRequest, ChangePasswordResponse, LogInRequest, LogInResponse, RegisterRequest, RegisterResponse,
     Tokens,
 };
 use zonecast_store::{StoreError, Uuid, new_id};
-use zonecast_names::{Name, lookup_key};
 
 use super::{
     Auth,

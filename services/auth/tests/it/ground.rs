@@ -118,7 +118,8 @@ impl Ground {
         ));
         let methods = Methods::of(DESCRIPTORS, &names).unwrap();
         let gatekeeper = Arc::new(Bearers::new(trust.clone(), now_s));
-        let limits = EntranceLimits { calls_max: 10_000, timeout: Duration::from_secs(60) };
+        let limits =
+            EntranceLimits { calls_max: 10_000, timeout: Duration::from_secs(60), ..EntranceLimits::default() };
         let entrance =
             Entrance::new(Routes::from(router).prepare(), methods, gatekeeper, RpcMetrics::default(), limits);
         peers.set_within(entrance.clone());

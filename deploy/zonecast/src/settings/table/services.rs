@@ -151,4 +151,29 @@ pub(super) static SETTINGS: &[Setting] = &[
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.acquire_timeout),
         "How long a call waits for a connection to the database, a new one counted in.",
     ),
+    row(
+        "auth.issuer",
+        "zonecast",
+        Slot::Word(|draft| &mut draft.auth.issuer),
+        "What the auth service calls itself in the tokens that it gives (iss). Brokers and services elsewhere take what they \
+         have in tokens.authority for that name, unless tokens.issuer says another.",
+    ),
+    unset(
+        "auth.admin_secret_file",
+        Slot::Path(|draft| &mut draft.auth.admin_secret_file),
+        "A file with the secret of the credential `admin`, which may do everything at the services: 32 random bytes as \
+         base64url. When not set there is no such credential; `zonecast credential` makes others.",
+    ),
+    unset(
+        "auth.providers_file",
+        Slot::Path(|draft| &mut draft.auth.providers_file),
+        "A file with the identity providers by which players log in, TOML: [[provider]] tables with preset = google, apple \
+         (audiences), facebook (app_id, app_secret_file) or oidc (name, issuers, audiences, keys_url, algorithms).",
+    ),
+    unset(
+        "directory.spawn_points",
+        Slot::Word(|draft| &mut draft.directory.spawn_points),
+        "Where characters appear that were nowhere yet: WORLD:X,Y, several joined by semicolons. In worlds without one they \
+         cannot.",
+    ),
 ];

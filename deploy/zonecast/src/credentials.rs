@@ -1,0 +1,100 @@
+//! Access tokens for a credential, asked for where they are needed.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tonic::{
+    Request,
+    metadata::AsciiMetadataValue,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+};
+use zonecast_api::auth::v1::auth_service_client::AuthServiceClient;
+use zonecast_auth::NewCredential;
+use zonecast_protocol::auth::v1::IssueTokenRequest;
+
+/// How long a token is used. It lasts twice as long.
+const USED_FOR: Duration = Duration::from_secs(300);
+
+/// A credential, and where tokens are given for it. Clones share the token.
+#[derive(Clone)]
+pub(crate) struct Credential {
+    channel: Channel,
+    credential: Arc<NewCredential>,
+    token: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+/// A connection to services, made when it is used first.
+///
+/// # Errors
+/// The authority is none, or the address.
+pub(crate) fn channel(address: &str, server_name: &str, ca: &str) -> anyhow::Result<Channel> {
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(server_name);
+    Ok(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?.connect_lazy())
+}
+
+/// A credential in a file: the JSON of an `IssueTokenRequest`, so that `zonecast call auth/IssueToken - < FILE` takes it too.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    client_id: String,
+    secret: String,
+}
+
+impl Credential {
+    /// This credential, at the auth service that the channel leads to.
+    pub(crate) fn new(channel: Channel, credential: NewCredential) -> Self {
+        Self { channel, credential: Arc::new(credential), token: Arc::default() }
+    }
+
+    /// The one in a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds none.
+    pub(crate) fn read(channel: Channel, path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        let Written { client_id, secret } =
+            serde_json::from_str(&text).with_context(|| format!("{} holds no credential", path.display()))?;
+        Ok(Self::new(channel, NewCredential { client_id, secret }))
+    }
+
+    /// As it stands in a file.
+    pub(crate) fn json(credential: &NewCredential) -> String {
+        serde_json::json!({"clientId": credential.client_id, "secret": credential.secret}).to_string()
+    }
+
+    /// A token that lasts for a while.
+    ///
+    /// # Errors
+    /// The auth service cannot be reached, or refuses.
+    pub(crate) async fn token(&self) -> anyhow::Result<String> {
+        let mut kept = self.token.lock().await;
+        if let Some((given, token)) = &*kept
+            && given.elapsed() < USED_FOR
+        {
+            return Ok(token.clone());
+        }
+        let NewCredential { client_id, secret } = &*self.credential;
+        let request = IssueTokenRequest { client_id: client_id.clone(), secret: secret.clone() };
+        let issued = AuthServiceClient::new(self.channel.clone()).issue_token(request).await;
+        let token = issued.context("the auth service gives no token")?.into_inner().access_token;
+        *kept = Some((Instant::now(), token.clone()));
+        Ok(token)
+    }
+
+    /// A request with a token.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    pub(crate) async fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
+        let mut request = Request::new(message);
+        let bearer = AsciiMetadataValue::try_from(format!("Bearer {}", self.token().await?))?;
+        request.metadata_mut().insert("authorization", bearer);
+        Ok(request)
+    }
+}
