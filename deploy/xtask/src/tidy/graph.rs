@@ -19,7 +19,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("benches", &["protocol", "broker/core"]),
     ("loadtest", &["protocol", "client"]),
     ("loadtest/bakeoff", &["protocol", "broker/core", "loadtest"]),
-    ("loadtest/trials", &["protocol", "broker", "client"]),
+    ("loadtest/trials", &["protocol", "protocol/access", "broker", "client"]),
     ("deploy/*", &["*"]),
 ];
 
