@@ -30,9 +30,18 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Cut(CancellationToken);
 
 impl Cut {
+    pub(crate) fn new() -> Self {
+        Self(CancellationToken::new())
+    }
+
     /// Ends the connection, and whatever is on its way by it.
     pub(crate) fn cut(&self) {
         self.0.cancel();
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn done(&self) {
+        self.0.cancelled().await;
     }
 }
 
@@ -103,10 +112,10 @@ async fn accept(
         };
         // Answers are small, and somebody waits for them.
         let _ = stream.set_nodelay(true);
-        let token = CancellationToken::new();
-        let is_cut = Box::pin(token.clone().cancelled_owned());
+        let cut = Cut::new();
+        let is_cut = Box::pin(cut.0.clone().cancelled_owned());
         let open = metrics.connection_opened();
-        if admitted.send(Ok(Admitted { stream, cut: Cut(token), is_cut, _place: place, _open: open })).await.is_err() {
+        if admitted.send(Ok(Admitted { stream, cut, is_cut, _place: place, _open: open })).await.is_err() {
             return;
         }
     }

@@ -216,4 +216,18 @@ mod tests {
         assert_eq!(Code::from_bytes(code.as_bytes()), Code::DeadlineExceeded);
         assert!(poll_fn(|cx| Pin::new(&mut counted).poll_frame(cx)).await.is_none());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_costs_its_connection_and_one_that_is_read_late_does_not() {
+        let answer = |cut: &Cut| {
+            let call = Call::begin(&RpcMetrics::default(), "Get".to_owned(), Door::Grpc);
+            let deadline = Instant::now() + Duration::from_millis(20);
+            Counted::new(tonic::body::Body::new(Silent), call, Some(deadline), Some(cut.clone()))
+        };
+        let (unread, late) = (Cut::new(), Cut::new());
+        let (_unread_answer, mut late_answer) = (answer(&unread), answer(&late));
+        poll_fn(|cx| Pin::new(&mut late_answer).poll_frame(cx)).await.unwrap().unwrap();
+        unread.done().await;
+        assert!(tokio::time::timeout(LAST_WORD * 2, late.done()).await.is_err());
+    }
 }
