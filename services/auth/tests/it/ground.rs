@@ -70,7 +70,7 @@ pub(crate) struct Ground {
     pub(crate) database: Database,
     pub(crate) trust: watch::Receiver<Arc<Trust>>,
     pub(crate) tasks: Tasks,
-    entrance: Entrance,
+    pub(crate) entrance: Entrance,
     /// While set, the users service makes users and never says so.
     pub(crate) is_mute: Arc<AtomicBool>,
     /// Notified each time that it did.

@@ -9,5 +9,6 @@ mod faults;
 mod ground;
 mod keys;
 mod logins;
+mod pages;
 mod passwords;
 mod provider;
