@@ -145,7 +145,13 @@ impl Index {
 
     /// The first zones behind this id, of a world and a server or of all, with their owners, and the revision.
     #[must_use]
-    pub fn page(&self, world: &str, server: &str, after: u64, zones_max: usize) -> (Vec<(wire::Zone, wire::Server)>, u64) {
+    pub fn page(
+        &self,
+        world: &str,
+        server: &str,
+        after: u64,
+        zones_max: usize,
+    ) -> (Vec<(wire::Zone, wire::Server)>, u64) {
         let state = self.state();
         let wanted = |zone: &&wire::Zone| {
             (world.is_empty() || zone.world == world) && (server.is_empty() || zone.server == server)

@@ -164,7 +164,8 @@ impl<S: DirectoryStore> Ledger<S> {
             {
                 return Err(Refused::Overlap { wanted: zone, owned: Box::new(owned) });
             }
-            let zone = StoredZone { id: entry.new_zone(), server: server.to_owned(), world, zone, epoch: entry.revision() };
+            let zone =
+                StoredZone { id: entry.new_zone(), server: server.to_owned(), world, zone, epoch: entry.revision() };
             entry.step.add_zone(&zone).await?;
             entry.note(What::ZoneClaimed(zone.message()));
             zones.push(zone.clone());

@@ -174,7 +174,10 @@ impl<S: DirectoryStore> DirectoryService for Directory<S> {
         self.cover(request).await.map(Response::new)
     }
 
-    async fn list_servers(&self, request: Request<ListServersRequest>) -> Result<Response<ListServersResponse>, Status> {
+    async fn list_servers(
+        &self,
+        request: Request<ListServersRequest>,
+    ) -> Result<Response<ListServersResponse>, Status> {
         self.page_of_servers(&request).await.map(Response::new)
     }
 }

@@ -95,7 +95,8 @@ async fn kept_after(store: &impl DirectoryStore, revision: u64) -> Result<Vec<Ch
 }
 
 fn out_of_range(revision: u64, present: i64) -> Status {
-    let message = format!("the changes behind revision {revision} are not kept; take a snapshot ({present} is the present)");
+    let message =
+        format!("the changes behind revision {revision} are not kept; take a snapshot ({present} is the present)");
     let mut status = Status::out_of_range(message);
     status.metadata_mut().insert(REVISION, MetadataValue::from(present));
     status

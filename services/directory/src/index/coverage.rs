@@ -45,10 +45,8 @@ pub fn coverage(zones: &[Zone], within: &Zone) -> Coverage {
 fn column(active: &[&Zone], south: f64, north: f64) -> (Vec<[f64; 2]>, Vec<[f64; 2]>) {
     let clipped = active.iter().map(|zone| (zone.min()[1].max(south), zone.max()[1].min(north)));
     // Where how many begin or end.
-    let mut steps: Vec<(f64, i32)> = clipped
-        .filter(|(begins, ends)| begins < ends)
-        .flat_map(|(begins, ends)| [(begins, 1), (ends, -1)])
-        .collect();
+    let mut steps: Vec<(f64, i32)> =
+        clipped.filter(|(begins, ends)| begins < ends).flat_map(|(begins, ends)| [(begins, 1), (ends, -1)]).collect();
     steps.sort_by(|one, other| one.0.total_cmp(&other.0));
     let (mut uncovered, mut covered_twice): (Vec<[f64; 2]>, Vec<[f64; 2]>) = (Vec::new(), Vec::new());
     let (mut at, mut depth) = (south, 0);

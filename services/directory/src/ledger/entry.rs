@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use zonecast_protocol::directory::v1::{
-    Change, ServerGone, ServerLost, Step, ZonesClaimed, ZonesReleased, step::What,
-};
+use zonecast_protocol::directory::v1::{Change, ServerGone, ServerLost, Step, ZonesClaimed, ZonesReleased, step::What};
 use zonecast_store::{StoreError, Uuid, from_micros, outbox::NewChange, timestamp};
 
 use super::{PAUSE, Refused, change, messages};

@@ -108,7 +108,9 @@ impl<S: DirectoryStore> Directory<S> {
         }
         let (zones, revision) = self.index.within(world, &within);
         if zones.len() > COVERAGE_ZONES_MAX {
-            return Err(Status::resource_exhausted(format!("more than {COVERAGE_ZONES_MAX} zones lie there; ask for less")));
+            return Err(Status::resource_exhausted(format!(
+                "more than {COVERAGE_ZONES_MAX} zones lie there; ask for less"
+            )));
         }
         // It may take a while, for which others are not to wait.
         let found = tokio::task::spawn_blocking(move || coverage(&zones, &within)).await;

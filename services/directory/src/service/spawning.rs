@@ -40,7 +40,8 @@ impl<S: DirectoryStore> Directory<S> {
             Status::failed_precondition(format!("the character was nowhere yet, and {world:?} has no spawn point"))
         })?;
         let found = self.index.lookup(&world, x, y);
-        let server = found.ok_or_else(|| Status::unavailable(format!("nobody owns ({x}, {y}) of {world:?} now")))?.server;
+        let server =
+            found.ok_or_else(|| Status::unavailable(format!("nobody owns ({x}, {y}) of {world:?} now")))?.server;
         let issued_at = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs());
         let ticket = Ticket {
             issuer: self.config.ticket_issuer.clone(),

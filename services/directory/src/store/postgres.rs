@@ -8,9 +8,7 @@ use zonecast_store::{
     outbox::{NewChange, Record},
 };
 
-use super::{
-    DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable,
-};
+use super::{DirectoryStep, DirectoryStore, Everything, Head, StoredKey, StoredServer, StoredZone, change, unreadable};
 
 /// [`DirectoryStore`] in PostgreSQL.
 #[derive(Debug, Clone)]
