@@ -60,8 +60,8 @@ impl Grid {
         self.zones.is_empty()
     }
 
-    /// The zone to which a point belongs: of those that contain it without their east and north edges, or else with them,
-    /// the one with the least id.
+    /// The zone to which a point belongs: of those that contain it the one on the fewest of whose east and north edges it
+    /// lies, and of several such the one with the least id.
     #[must_use]
     pub fn at(&self, x: f64, y: f64) -> Option<u64> {
         let point = Circle::new(x, y, 0.0).ok()?;
@@ -70,9 +70,9 @@ impl Grid {
             let size = size(*level);
             let Some(inside) = self.cells.get(&(*level, corner(x, size), corner(y, size))) else { continue };
             for (id, zone) in inside.iter().filter(|(_, zone)| zone.contains_centre(&point)) {
-                let is_at_the_end = x >= zone.max()[0] || y >= zone.max()[1];
-                if best.is_none_or(|best| (is_at_the_end, *id) < best) {
-                    best = Some((is_at_the_end, *id));
+                let ends = u8::from(x >= zone.max()[0]) + u8::from(y >= zone.max()[1]);
+                if best.is_none_or(|best| (ends, *id) < best) {
+                    best = Some((ends, *id));
                 }
             }
         }
@@ -109,8 +109,12 @@ fn level(zone: &Zone) -> i32 {
 
 /// The number of the cell in which a coordinate lies, as the bits of the whole number that it is.
 fn corner(coordinate: f64, size: f64) -> u64 {
+    number((coordinate / size).floor())
+}
+
+fn number(cell: f64) -> u64 {
     // Plus 0 turns -0 into 0.
-    ((coordinate / size).floor() + 0.0).to_bits()
+    (cell + 0.0).to_bits()
 }
 
 /// All cells that a zone touches: at most two along each axis, and five where it is as large as numbers go.
@@ -121,7 +125,7 @@ fn cells(zone: &Zone) -> Vec<Cell> {
         let (first, last) = ((zone.min()[axis] / size).floor(), (zone.max()[axis] / size).floor());
         // Where a number has no neighbour at a distance of 1 there is only one cell.
         let steps = (0..5_u8).map(move |step| first + f64::from(step));
-        let mut corners: Vec<u64> = steps.filter(|at| *at <= last).map(|at| corner(at * size, size)).collect();
+        let mut corners: Vec<u64> = steps.filter(|at| *at <= last).map(number).collect();
         corners.dedup();
         corners
     };

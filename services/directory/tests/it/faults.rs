@@ -131,7 +131,8 @@ async fn what_a_killed_service_knew_is_in_the_database(test: TestDatabase) {
         let lease = register(&service, "one").await;
         claim(&service, "one", &lease, &[(0.0, 0.0, 10.0, 10.0)]).await.unwrap();
         // In the middle of a claim.
-        let half_done = tokio::time::timeout(Duration::ZERO, claim(&service, "one", &lease, &[(20.0, 0.0, 30.0, 10.0)]));
+        let half_done =
+            tokio::time::timeout(Duration::ZERO, claim(&service, "one", &lease, &[(20.0, 0.0, 30.0, 10.0)]));
         assert!(half_done.await.is_err());
         lease
     };

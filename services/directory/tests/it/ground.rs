@@ -83,7 +83,11 @@ pub(crate) fn ground(database: &Database, tasks: &Tasks) -> Ground {
 }
 
 /// The service over this database, as the doors see it.
-pub(crate) async fn service_with(database: &Database, ground: Ground, config: Config) -> Arc<dyn DirectoryService<WatchStream = Stream>> {
+pub(crate) async fn service_with(
+    database: &Database,
+    ground: Ground,
+    config: Config,
+) -> Arc<dyn DirectoryService<WatchStream = Stream>> {
     match database {
         Database::Sqlite(pool) => {
             Arc::new(Directory::open(SqliteDirectory::new(pool.clone()), ground, config).await.unwrap())

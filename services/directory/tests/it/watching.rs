@@ -1,0 +1,99 @@
+//! Streams of changes.
+
+use std::time::Duration;
+
+use tokio_stream::StreamExt;
+use tonic::Code;
+use zonecast_directory::{Config, Ledger, MIGRATIONS};
+use zonecast_host::Tasks;
+use zonecast_protocol::directory::v1::{Change, WatchRequest, step::What};
+use zonecast_testing::{TestDatabase, on_both_databases};
+
+use crate::ground::{LEASE, Stream, by_local, claim, ground, register, service, service_with, with_store};
+
+fn from(from_revision: u64) -> tonic::Request<WatchRequest> {
+    by_local(WatchRequest { from_revision })
+}
+
+/// The next so many changes.
+async fn next(stream: &mut Stream, count: usize) -> Vec<Change> {
+    let mut changes = Vec::new();
+    while changes.len() < count {
+        let answer = tokio::time::timeout(Duration::from_secs(5), stream.next()).await.unwrap();
+        changes.extend(answer.unwrap().unwrap().changes);
+    }
+    changes
+}
+
+async fn changes_come_without_gaps_from_wherever(test: TestDatabase) {
+    let here = service(&test.database).await;
+    let mut early = here.watch(from(0)).await.unwrap().into_inner();
+    let lease = register(&here, "one").await;
+    for x in 0..5_u8 {
+        let x = f64::from(x);
+        claim(&here, "one", &lease, &[(x, 0.0, x + 1.0, 1.0)]).await.unwrap();
+    }
+    let all = next(&mut early, 6).await;
+    assert_eq!(all.iter().map(|change| change.revision).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+    assert!(matches!(&all[0].steps[0].what, Some(What::ServerRegistered(server)) if server.name == "one"));
+    assert!(matches!(&all[5].steps[0].what, Some(What::ZoneClaimed(zone)) if zone.id == 5));
+    // From the middle; of another process, whose memory began later than that; and of the end.
+    let there = service(&test.database).await;
+    for watched in [&here, &there] {
+        let mut late = watched.watch(from(3)).await.unwrap().into_inner();
+        assert_eq!(next(&mut late, 3).await, all[3..]);
+    }
+    let mut live = here.watch(from(6)).await.unwrap().into_inner();
+    claim(&here, "one", &lease, &[(9.0, 0.0, 10.0, 1.0)]).await.unwrap();
+    assert_eq!(next(&mut live, 1).await[0].revision, 7);
+    assert_eq!(next(&mut early, 1).await[0].revision, 7);
+}
+
+async fn a_revision_that_is_not_kept_is_out_of_range(test: TestDatabase) {
+    let directory = service(&test.database).await;
+    let lease = register(&directory, "one").await;
+    claim(&directory, "one", &lease, &[(0.0, 0.0, 1.0, 1.0)]).await.unwrap();
+    with_store!(&test.database, store => {
+        Ledger::new(store, LEASE, Duration::ZERO, 8).sweep().await.unwrap();
+    });
+    for revision in [0, 1, 3, u64::MAX] {
+        let refused = directory.watch(from(revision)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange, "{revision}: {refused}");
+        assert_eq!(refused.metadata().get("zonecast-revision").unwrap(), "2");
+    }
+    let mut stream = directory.watch(from(2)).await.unwrap().into_inner();
+    claim(&directory, "one", &lease, &[(1.0, 0.0, 2.0, 1.0)]).await.unwrap();
+    assert_eq!(next(&mut stream, 1).await[0].revision, 3);
+}
+
+async fn streams_end_with_the_service_and_are_so_many_and_no_more(test: TestDatabase) {
+    let tasks = Tasks::default();
+    let config = Config { watchers_max: 2, ..Config::default() };
+    let directory = service_with(&test.database, ground(&test.database, &tasks), config).await;
+    let first = directory.watch(from(0)).await.unwrap().into_inner();
+    let mut second = directory.watch(from(0)).await.unwrap().into_inner();
+    assert_eq!(directory.watch(from(0)).await.unwrap_err().code(), Code::ResourceExhausted);
+    // Who leaves makes room, once that is noticed.
+    drop(first);
+    let third = async {
+        loop {
+            match directory.watch(from(0)).await {
+                Ok(stream) => break stream,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let third = tokio::time::timeout(Duration::from_secs(5), third).await.unwrap();
+    tasks.end().await;
+    let last = second.next().await.unwrap().unwrap_err();
+    assert_eq!(last.code(), Code::Unavailable, "{last}");
+    assert!(second.next().await.is_none());
+    drop(third);
+}
+
+on_both_databases! {
+    [MIGRATIONS]
+    changes_come_without_gaps_from_wherever
+    a_revision_that_is_not_kept_is_out_of_range
+    streams_end_with_the_service_and_are_so_many_and_no_more
+}
