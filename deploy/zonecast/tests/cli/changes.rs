@@ -22,7 +22,7 @@ fn free_port() -> String {
 }
 
 fn create(number: usize) -> CreateUserRequest {
-    CreateUserRequest { name: format!("user{}", number + 1_000) }
+    CreateUserRequest { name: format!("user{}", number + 1_000), ..Default::default() }
 }
 
 /// All changes that are kept, by number.

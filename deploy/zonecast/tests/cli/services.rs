@@ -59,7 +59,7 @@ impl Ground {
     /// `zonecast services` with everything that it needs but what a test is about.
     fn command(&self, broker: &str) -> Command {
         let mut command = zonecast();
-        command.args(["services", "--log-format", "json", "--services-brokers", broker]);
+        command.args(["services", "users", "--log-format", "json", "--services-brokers", broker]);
         command.args(["--services-listen", "127.0.0.1:0", "--services-admin-listen", "127.0.0.1:0"]);
         command.arg("--services-certificate").arg(self.path("certs/server.pem"));
         command.arg("--services-key").arg(self.path("certs/server.key")).arg("--services-broker-ca").arg(self.ca());

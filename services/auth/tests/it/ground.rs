@@ -155,18 +155,6 @@ impl Ground {
         log_in(&mut self.anybody(), name, password).await
     }
 
-    /// The service once more, as who calls it without an entrance has it.
-    pub(crate) async fn auth(&self, database: &Database) -> Auth {
-        let ground = zonecast_host::Ground {
-            database: database.clone(),
-            changed: Arc::default(),
-            message_bytes_max: 1 << 20,
-            peers: Peers::new(watch::channel(None).1),
-            tasks: self.tasks.clone(),
-        };
-        Auth::start(&config(), &ground).await.unwrap()
-    }
-
     /// What a token says, where it is trusted.
     pub(crate) fn admit(&self, token: &str) -> Result<Claims, zonecast_access::TokenError> {
         self.trust.borrow().admit(token, now_s())
