@@ -14,6 +14,7 @@ mod replay;
 mod server;
 mod services;
 mod tokens;
+mod tour;
 mod try_it;
 mod usage;
 
