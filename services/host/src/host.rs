@@ -96,6 +96,18 @@ fn tables(services: &[Definition]) -> impl Iterator<Item = Migrations> {
     [zonecast_store::MIGRATIONS].into_iter().chain(services.iter().map(|service| service.migrations))
 }
 
+/// Brings them up to date where that is permitted, and refuses them where it is not and they are not.
+async fn check_tables(database: &Database, services: &[Definition], may_migrate: bool) -> Result<(), HostError> {
+    for migrations in tables(services) {
+        if may_migrate {
+            migrations.apply(database).await?;
+        } else {
+            migrations.check(database).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Host {
     /// Starts these services.
     ///
@@ -105,7 +117,11 @@ impl Host {
         config.database.url.check_replicas(config.replicas)?;
         config.broker.check(config.gatekeeper.is_for_loopback_only())?;
         let database = open(&config.database).await?;
+<<<<<<< HEAD
         bring_up_to_date(&database, config.migrate, services).await?;
+=======
+        check_tables(&database, services, config.migrate).await?;
+>>>>>>> mend
         let (connected, client) = watch::channel(None);
         let (peers, tasks) = (Peers::new(client.clone()), Tasks::default());
         let phase = watch::Sender::new(Phase::Serving);
