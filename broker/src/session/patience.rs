@@ -8,6 +8,30 @@ use super::Session;
 use crate::ConnectionLimits;
 
 impl Session {
+    /// Looks anew at whether publishers are to be held back.
+    pub(super) fn set_gauge(&self) {
+        let outbox = self.outbox.borrow();
+        let over = outbox.is_over_soft_mark(self.scarcity.get());
+        // Publishers that are held back go on at half the mark: at the mark itself each would go on for a few events.
+        let holds = over || self.gauge.is_over() && outbox.is_over_soft_mark(self.scarcity.get() + 1);
+        self.gauge.set(holds && !self.closing.get() && !self.is_stuck.get());
+        if !over {
+            self.is_stuck.set(false);
+            self.over_since.set(None);
+        } else if self.over_since.get().is_none() {
+            self.over_since.set(Some(Instant::now()));
+            self.over_set.notify_one();
+            self.outbox_filled.notify_one();
+        }
+    }
+
+    /// Halves the soft marks so often, while memory is scarce.
+    pub(crate) fn set_scarcity(&self, scarcity: u32) {
+        if self.scarcity.replace(scarcity) != scarcity {
+            self.set_gauge();
+        }
+    }
+
     /// For how long the outbox has been over its soft mark without a break.
     pub(crate) fn over_for(&self) -> Duration {
         self.over_since.get().map_or(Duration::ZERO, |since| since.elapsed())

@@ -79,18 +79,6 @@ async fn open(options: &DatabaseOptions) -> Result<Database, HostError> {
     Database::open(options).await.map_err(failed)
 }
 
-/// Takes the steps that the tables lack, or refuses tables that lack one.
-async fn bring_up_to_date(database: &Database, migrate: bool, services: &[Definition]) -> Result<(), HostError> {
-    for migrations in tables(services) {
-        if migrate {
-            migrations.apply(database).await?;
-        } else {
-            migrations.check(database).await?;
-        }
-    }
-    Ok(())
-}
-
 /// The tables that every service needs, and those of each.
 fn tables(services: &[Definition]) -> impl Iterator<Item = Migrations> {
     [zonecast_store::MIGRATIONS].into_iter().chain(services.iter().map(|service| service.migrations))
@@ -117,11 +105,7 @@ impl Host {
         config.database.url.check_replicas(config.replicas)?;
         config.broker.check(config.gatekeeper.is_for_loopback_only())?;
         let database = open(&config.database).await?;
-<<<<<<< HEAD
-        bring_up_to_date(&database, config.migrate, services).await?;
-=======
         check_tables(&database, services, config.migrate).await?;
->>>>>>> mend
         let (connected, client) = watch::channel(None);
         let (peers, tasks) = (Peers::new(client.clone()), Tasks::default());
         let phase = watch::Sender::new(Phase::Serving);

@@ -22,7 +22,9 @@ fn it_plays_the_sample_and_ends_by_itself() {
         assert_eq!(report[key], 0, "{report}");
     }
     assert!(report["deliveries"].as_u64().unwrap() > 50, "{report}");
-    for word in ["broker", "auth/Register", "/metrics", "ZONECAST_CA=", "zonecast sub", "zonecast pub", "sessions"] {
+    for word in
+        ["broker", "auth/Register", "/metrics", "ZONECAST_CA=", "zonecast game-server", "zonecast pub", "sessions"]
+    {
         assert!(told.contains(word), "{word} in {told}");
     }
 }
