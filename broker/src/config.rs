@@ -166,6 +166,9 @@ pub struct ConnectionLimits {
     pub hello_timeout: Duration,
     /// A connection without a sign of life for so long is lost. Default: 10 s.
     pub idle_timeout: Duration,
+    /// A session over its soft mark that acknowledges nothing for so long holds no publishers back any more; what comes for
+    /// it waits up to its hard limits. Default: 250 ms.
+    pub hold_timeout: Duration,
     /// A session that takes nothing from a waiting queue for so long is ended (`SLOW_CONSUMER`). Default: 10 s.
     pub slow_consumer_timeout: Duration,
 }
@@ -182,6 +185,7 @@ impl Default for ConnectionLimits {
             handshake_timeout: Duration::from_secs(3),
             hello_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(10),
+            hold_timeout: Duration::from_millis(250),
             slow_consumer_timeout: Duration::from_secs(10),
         }
     }

@@ -162,7 +162,8 @@ impl Attendance<'_> {
     /// Runs the session's tasks until one of them, the client, or the broker ends it. The writers are still running then.
     async fn attend(&self, (send, frames): (SendStream, FrameStream), welcome: Bytes) -> (Tasks, End) {
         let (worker, connection, session) = (self.worker, self.connection, self.session);
-        let stall = worker.shared.config.connections.slow_consumer_timeout;
+        let limits = &worker.shared.config.connections;
+        let stall = limits.slow_consumer_timeout;
         let (left, goodbye) = oneshot::channel();
         let (busy, mut all_rest) = mpsc::channel(1);
         let busy = Busy { _step: busy };
@@ -182,7 +183,9 @@ impl Attendance<'_> {
             ending = first_ending(&mut readers) => End::Task(ending),
             ending = first_ending(&mut writers) => End::Task(ending),
             (code, reason) = session.ended() => End::Broker(code, reason),
-            () = session.over_too_long(stall) => End::Task(Ending::Unacknowledged),
+            () = session.over_too_long(limits, || worker.count(|stats| stats.publishers_let_go += 1)) => {
+                End::Task(Ending::Unacknowledged)
+            }
             error = connection.closed() => End::Connection(error),
         };
         session.stop_reading();

@@ -163,6 +163,11 @@ fn counters(total: &impl Fn(fn(&Snapshot) -> u64) -> u64) -> Plain {
         ("gaps_out", "Gaps announced to receivers", total(|s| s.stats.gaps_out)),
         ("publishers_held", "Times that a lane was held back for a slow receiver", total(|s| s.stats.publishers_held)),
         (
+            "publishers_let_go",
+            "Times that a receiver acknowledged nothing for so long that lanes were not held back for it any more",
+            total(|s| s.stats.publishers_let_go),
+        ),
+        (
             "publishers_ahead_of_rate",
             "Times that a client was held back because it published faster than it may",
             total(|s| s.stats.publishers_ahead_of_rate),

@@ -25,6 +25,7 @@ use zonecast_protocol::{
 
 use self::coalescing::is_much;
 pub(crate) use self::{
+    coalescing::WRITE_BYTES,
     gauge::Gauge,
     succession::{Heritage, Resume, TakeOver},
 };
@@ -86,6 +87,10 @@ pub(crate) struct Session {
     /// Since when the outbox is over its soft mark without a break.
     over_since: Cell<Option<Instant>>,
     over_set: Notify,
+    /// When something was last acknowledged while it was over.
+    acknowledged_at: Cell<Option<Instant>>,
+    /// Set while it is over and nothing was acknowledged for so long that publishers were let go.
+    is_stuck: Cell<bool>,
     /// How often the soft marks are halved.
     scarcity: Cell<u32>,
     /// Set when its link is lost: whoever is not there cannot take over a zone.
@@ -138,6 +143,8 @@ impl Session {
             interest_ended: Cell::new(false),
             over_since: Cell::new(None),
             over_set: Notify::new(),
+            acknowledged_at: Cell::new(None),
+            is_stuck: Cell::new(false),
             scarcity: Cell::new(0),
             resumable: Cell::new(!resume_window.is_zero()),
             detached: Cell::new(false),
@@ -178,8 +185,9 @@ impl Session {
         let over = outbox.is_over_soft_mark(self.scarcity.get());
         // Publishers that are held back go on at half the mark: at the mark itself each would go on for a few events.
         let holds = over || self.gauge.is_over() && outbox.is_over_soft_mark(self.scarcity.get() + 1);
-        self.gauge.set(holds && !self.closing.get());
+        self.gauge.set(holds && !self.closing.get() && !self.is_stuck.get());
         if !over {
+            self.is_stuck.set(false);
             self.over_since.set(None);
         } else if self.over_since.get().is_none() {
             self.over_since.set(Some(Instant::now()));
@@ -198,7 +206,11 @@ impl Session {
     /// Takes what the client says that it has. `outcome` is told of each ticket that is settled.
     pub(crate) fn acknowledge(&self, ack: &DeliveryAck, outcome: impl FnMut(Ticket, Outcome)) -> Result<(), AckError> {
         let done = [(Outcome::Processed, &ack.processed[..]), (Outcome::Rejected, &ack.rejected[..])];
+        let held_bytes = self.outbox.borrow().held_bytes();
         self.outbox.borrow_mut().acknowledge(ack.through_seq, &done, outcome)?;
+        if self.outbox.borrow().held_bytes() < held_bytes {
+            self.set_acknowledged();
+        }
         self.control.borrow_mut().confirm(ack.control_through)?;
         self.set_gauge();
         self.control_drained.notify_waiters();

@@ -30,6 +30,7 @@ pub(crate) struct Stats {
     pub(crate) dropped_at_end: u64,
     pub(crate) state_replaced: u64,
     pub(crate) publishers_held: u64,
+    pub(crate) publishers_let_go: u64,
     pub(crate) publishers_ahead_of_rate: u64,
     pub(crate) hand_overs: u64,
     /// Sessions whose link was lost and that were kept.

@@ -68,7 +68,12 @@ impl EventHead {
     /// How it came.
     #[must_use]
     pub fn arrival(&self) -> Arrival {
-        Arrival { at_us: self.at_us, resent: self.resent, ticket: self.rare.as_ref().and_then(|rare| rare.ticket) }
+        Arrival { at_us: self.at_us, resent: self.resent, ticket: self.ticket() }
+    }
+
+    /// The ticket of a publisher who waits.
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        self.rare.as_ref().and_then(|rare| rare.ticket)
     }
 
     /// For state events: whose value this is.
@@ -138,10 +143,5 @@ impl HeldEvent {
     /// The encoded event.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    /// The ticket of a publisher who waits.
-    pub(crate) fn ticket(&self) -> Option<Ticket> {
-        self.head.rare.as_ref().and_then(|rare| rare.ticket)
     }
 }

@@ -233,10 +233,7 @@ impl Outbox {
 
     /// Gives an event the next number and its place in the accounts, whether there is room or not.
     fn append(&mut self, event: HeldEvent, resent: bool, crashes: u32) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.waiting += 1;
-        self.waiting_bytes += event.bytes().len();
+        let seq = self.number(event.bytes().len());
         if event.head().is_transient() {
             self.transient.push_back(seq);
             self.transient_bytes += event.bytes().len();
@@ -248,10 +245,7 @@ impl Outbox {
 
     /// As [`append`](Self::append), for an event that is reliable and that nobody waits for.
     fn append_plain(&mut self, event: &[u8], resent: bool, at_us: u64, crashes: u32) {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        self.waiting += 1;
-        self.waiting_bytes += event.len();
+        let seq = self.number(event.len());
         match self.entries.back_mut() {
             Some(Entry::Run(run)) if run.takes(seq, crashes, event.len()) => run.append(event, resent, at_us),
             _ => {
@@ -262,6 +256,15 @@ impl Outbox {
                 self.entries.push_back(Entry::Run(run));
             }
         }
+    }
+
+    /// The next number, for an event of so many bytes that waits from now on.
+    fn number(&mut self, bytes: usize) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.waiting += 1;
+        self.waiting_bytes += bytes;
+        seq
     }
 
     /// Frees what the session has acknowledged: all up to `through_seq` as received, and what it is done with.
@@ -282,7 +285,7 @@ impl Outbox {
         self.kept.received(through_seq);
         for (what, seqs) in done {
             for seq in *seqs {
-                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.ticket()) {
+                if let Some(ticket) = self.kept.settle(*seq).and_then(|event| event.head().ticket()) {
                     outcome(ticket, *what);
                 }
             }

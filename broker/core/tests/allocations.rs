@@ -89,20 +89,25 @@ fn routing_to_a_topic_allocates_nothing() {
     assert_eq!(allocations_of(&mut router, Target::Topic("a.x.c")), 0);
 }
 
+/// An event on a topic, encoded, and what outboxes need to know of it.
+fn encoded(topic: &str, class: DeliveryClass, payload_bytes: usize) -> (EventHead, Vec<u8>) {
+    let event = wire::Event {
+        target: Some(wire::event::Target::Topic(topic.to_owned())),
+        lane_seq: 1,
+        class: class.into(),
+        payload: vec![7; payload_bytes].into(),
+        ..Default::default()
+    };
+    let bytes = event.encode_to_vec();
+    (EventHead::new(&EventView::decode(&bytes).unwrap(), Arrival::default()), bytes)
+}
+
 /// Publishes so many events to so many warm outboxes, drains them and acknowledges; measures what that allocates.
 fn allocations_of_publishing(events: u64, sessions: usize) -> allocation_counter::AllocationInfo {
-    let encoded = wire::Event {
-        target: Some(wire::event::Target::Topic("a.b".to_owned())),
-        lane_seq: 1,
-        payload: vec![7; 64].into(),
-        ..Default::default()
-    }
-    .encode_to_vec();
+    let (head, encoded) = encoded("a.b", DeliveryClass::Reliable, 64);
     let mut outboxes: Vec<Outbox> = (0..sessions).map(|_| Outbox::new(OutboxLimits::default(), true)).collect();
     let mut published = 0;
     let mut publish = || {
-        let view = EventView::decode(&encoded).unwrap();
-        let head = EventHead::new(&view, Arrival::default());
         for _ in 0..events {
             let event = OutboundEvent::new(&head, &encoded);
             for outbox in &mut outboxes {
@@ -148,17 +153,7 @@ fn a_delivery_alone_costs_few_allocations() {
 /// not copied for each session.
 #[test]
 fn what_waits_takes_as_much_memory_as_it_is_counted_for() {
-    let event = |class: DeliveryClass, payload_bytes: usize| {
-        let event = wire::Event {
-            target: Some(wire::event::Target::Topic("t".to_owned())),
-            lane_seq: 1,
-            class: class.into(),
-            payload: vec![0; payload_bytes].into(),
-            ..Default::default()
-        };
-        let bytes = event.encode_to_vec();
-        (EventHead::new(&EventView::decode(&bytes).unwrap(), Arrival::default()), bytes)
-    };
+    let event = |class, payload_bytes| encoded("t", class, payload_bytes);
     let mut outbox = Outbox::new(OutboxLimits::default(), true);
     let (plain, transient) = (event(DeliveryClass::Reliable, 50), event(DeliveryClass::Transient, 50));
     for _ in 0..300 {
@@ -188,17 +183,7 @@ fn what_waits_takes_as_much_memory_as_it_is_counted_for() {
 /// Behind a delivery that waits for long, events of all sizes come and give way, one at a time and many at once.
 #[test]
 fn the_places_of_dropped_events_do_not_pile_up() {
-    let outbound = |class: DeliveryClass, payload_bytes: usize| {
-        let event = wire::Event {
-            target: Some(wire::event::Target::Topic("t".to_owned())),
-            lane_seq: 1,
-            class: class.into(),
-            payload: vec![0; payload_bytes].into(),
-            ..Default::default()
-        };
-        let bytes = event.encode_to_vec();
-        (EventHead::new(&EventView::decode(&bytes).unwrap(), Arrival::default()), bytes)
-    };
+    let outbound = |class, payload_bytes| encoded("t", class, payload_bytes);
     let push =
         |outbox: &mut Outbox, (head, bytes): &(EventHead, Vec<u8>)| outbox.push(&OutboundEvent::new(head, bytes));
     let limits = OutboxLimits { deliveries_max: 8, bytes_max: 1_000, ..OutboxLimits::default() };

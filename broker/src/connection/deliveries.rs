@@ -10,10 +10,11 @@ use super::{
     Ending, Served,
     stream::{finish, write_all},
 };
-use crate::{session::Session, worker::Worker};
+use crate::{
+    session::{Session, WRITE_BYTES},
+    worker::Worker,
+};
 
-/// Bytes of deliveries per write, more or less.
-const WRITE_BYTES: usize = 64 << 10;
 /// How long the stream may say nothing of datagrams that were sent.
 const DATAGRAMS_EXPLAINED_AFTER: Duration = Duration::from_millis(50);
 

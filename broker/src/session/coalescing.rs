@@ -4,12 +4,12 @@ use zonecast_core::Outbox;
 
 use super::Session;
 
-/// So many bytes are worth a write of their own.
-const MUCH_BYTES: usize = 64 << 10;
+/// Bytes of deliveries per write, more or less; so many are worth one of their own.
+pub(crate) const WRITE_BYTES: usize = 64 << 10;
 
 /// Whether enough waits that waiting for more would bring nothing.
 pub(super) fn is_much(outbox: &Outbox) -> bool {
-    outbox.bytes() >= MUCH_BYTES
+    outbox.bytes() >= WRITE_BYTES
 }
 
 impl Session {

@@ -114,11 +114,11 @@ impl Worker {
     pub(crate) async fn keep_detached(&self, session: &Rc<Session>, claim: Claim, _kept: Kept) {
         session.detached.set(true);
         self.count(|stats| stats.sessions_detached += 1);
-        let stall = self.shared.config.connections.slow_consumer_timeout;
+        let limits = &self.shared.config.connections;
         let (code, reason) = tokio::select! {
             biased;
             ended = session.ended() => ended,
-            () = session.over_too_long(stall) => {
+            () = session.over_too_long(limits, || self.count(|stats| stats.publishers_let_go += 1)) => {
                 (ErrorCode::SlowConsumer, "its queue was over the mark for too long without a link".to_owned())
             }
             () = sleep(session.resume_window) => (ErrorCode::SessionLost, "its client did not come back".to_owned()),

@@ -16,6 +16,7 @@ crate::with_one_and_two_workers! {
     publishes_that_wait_to_be_processed_are_bounded
     events_that_reach_too_many_are_refused
     who_publishes_faster_than_it_may_is_held_back
+    who_is_stuck_holds_nobody_back_for_long
 }
 
 /// A publish whose answer waits for its receivers.
@@ -187,6 +188,42 @@ async fn who_publishes_faster_than_it_may_is_held_back(workers: usize) {
     }
     let held_then = metric(&world, "zonecast_publishers_ahead_of_rate_total").await;
     assert_eq!(held, held_then, "others are not held back");
+}
+
+/// One receiver acknowledges nothing; whoever publishes to it, among others, on the same lane goes on after a moment.
+async fn who_is_stuck_holds_nobody_back_for_long(workers: usize) {
+    let world = World::with(workers, |config| {
+        config.outbox.deliveries_soft = 10;
+        config.connections.hold_timeout = Duration::from_millis(100);
+        config.connections.slow_consumer_timeout = Duration::from_secs(60);
+    })
+    .await;
+    // What is kept for a resume counts until it is acknowledged.
+    let mut stuck = Peer::welcomed(world.connection().await, lasting_hello("stuck", 1)).await;
+    stuck.listen(1, "here", "").await.unwrap();
+    let mut publisher = world.client("publisher").await;
+    let let_go = async || metric(&world, "zonecast_publishers_let_go_total").await;
+    let publish = async |publisher: &mut Peer, times: usize| {
+        for _ in 0..times {
+            let event = publisher.event_on("here");
+            assert_eq!(publisher.publish(event).await, Ok(1));
+        }
+    };
+    let begun = Instant::now();
+    publish(&mut publisher, 100).await;
+    assert!(begun.elapsed() >= Duration::from_millis(95), "it is waited for at first: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "each was held back: {:?}", begun.elapsed());
+    assert_eq!(let_go().await, "1");
+    // As soon as it moves, it is waited for again: a receiver that is slow loses nothing.
+    stuck.accept_deliveries().await;
+    for _ in 0..20 {
+        delivery(&mut stuck).await;
+    }
+    stuck.send(ack(20, &[])).await;
+    // The answer to a later frame of the control stream: the acknowledgement was taken.
+    stuck.listen(2, "elsewhere", "").await.unwrap();
+    publish(&mut publisher, 3).await;
+    assert_eq!(let_go().await, "2");
 }
 
 /// A hello of a client whose session is to outlive its link.

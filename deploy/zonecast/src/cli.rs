@@ -1,5 +1,6 @@
 //! The command line. Its help teaches by example; a test parses every example.
 
+mod call;
 mod cert;
 mod config;
 mod connect;
@@ -12,6 +13,7 @@ mod try_it;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use call::CallArgs;
 pub(crate) use cert::CertArgs;
 pub(crate) use config::{BrokerArgs, CheckArgs, ConfigCommand, PrintArgs};
 pub(crate) use connect::{Address, ConnectArgs};
@@ -71,6 +73,7 @@ pub(crate) enum Command {
     LoadtestGenerator,
     Sub(SubArgs),
     Pub(PubArgs),
+    Call(CallArgs),
     Cert(CertArgs),
     /// Check or print the broker's configuration
     ///

@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks through them")]
 
 mod broker_command;
+mod call;
 mod cert;
 mod cli;
 mod config_command;
@@ -59,6 +60,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Config { command } => config_command::run(command),
         Command::Cert(args) => cert::run(&args),
         Command::Completions { shell } => completions(shell),
+        Command::Call(args) => tool(call::run(args)),
         Command::Dev(args) => tool(dev::run(args)),
         Command::Replay(args) => tool(replay::run(args)),
         Command::Loadtest(args) => tool(loadtest::run(args)),

@@ -108,7 +108,7 @@ impl Outbox {
         out: &mut Chunks,
         datagrams: &mut Datagrams,
     ) {
-        let (is_transient, await_processing) = (event.head().is_transient(), event.ticket().is_some());
+        let (is_transient, await_processing) = (event.head().is_transient(), event.head().ticket().is_some());
         let flags = DeliverFlags { resent, await_processing };
         self.forget(seq, &event);
         if is_transient && datagrams.take(seq, flags, event.bytes()) {

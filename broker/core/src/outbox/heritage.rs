@@ -65,7 +65,7 @@ impl LeftDeliveries {
     /// The tickets of those that were not processed.
     pub fn tickets(&self) -> impl Iterator<Item = Ticket> {
         self.0.iter().filter_map(|left| match left {
-            Left::Delivery { event, .. } => event.ticket(),
+            Left::Delivery { event, .. } => event.head().ticket(),
             _ => None,
         })
     }
@@ -176,7 +176,7 @@ impl Outbox {
                 Some(crashes) => self.append(event, heirship.resent(resent, written), crashes),
                 None => {
                     self.next_seq += 1;
-                    (heirship.poison)(event.ticket());
+                    (heirship.poison)(event.head().ticket());
                 }
             },
         }

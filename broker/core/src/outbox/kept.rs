@@ -65,7 +65,7 @@ impl Kept {
             What::Delivery(event, _) => {
                 self.events += 1;
                 self.bytes += event.bytes().len();
-                if event.ticket().is_some() {
+                if event.head().ticket().is_some() {
                     self.unprocessed.insert(written.seq, written);
                     return;
                 }

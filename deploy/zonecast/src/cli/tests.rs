@@ -146,6 +146,14 @@ fn variables_of_other_commands_are_known() {
     let known = known_variables();
     assert_eq!(
         known,
-        ["ZONECAST_CA", "ZONECAST_COMMIT", "ZONECAST_CONNECT", "ZONECAST_TEST_POSTGRES", "ZONECAST_TEST_PYTHON"]
+        [
+            "ZONECAST_CA",
+            "ZONECAST_COMMIT",
+            "ZONECAST_CONNECT",
+            "ZONECAST_SERVICES",
+            "ZONECAST_TEST_POSTGRES",
+            "ZONECAST_TEST_PYTHON",
+            "ZONECAST_TOKEN"
+        ]
     );
 }

@@ -283,6 +283,13 @@ static BROKER: &[Setting] = &[
         "A connection without a sign of life for so long is lost.",
     ),
     row(
+        "connections.hold_timeout_ms",
+        "250",
+        Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.connections.hold_timeout),
+        "A session over its soft mark (outbox.*_soft) that acknowledges nothing for so long holds no publishers back any \
+         more; what comes for it waits up to its hard limits.",
+    ),
+    row(
         "connections.slow_consumer_timeout_ms",
         "10_000",
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.connections.slow_consumer_timeout),

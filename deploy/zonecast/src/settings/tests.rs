@@ -235,6 +235,7 @@ fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&st
     assert_eq!(connections.connections_per_address_max, value("connections.per_address_max"));
     assert_eq!(connections.hello_timeout, millis("connections.hello_timeout_ms"));
     assert_eq!(connections.idle_timeout, millis("connections.idle_timeout_ms"));
+    assert_eq!(connections.hold_timeout, millis("connections.hold_timeout_ms"));
     assert_eq!(connections.slow_consumer_timeout, millis("connections.slow_consumer_timeout_ms"));
 }
 
