@@ -13,6 +13,7 @@ mod ci;
 mod deny;
 mod fuzz;
 mod mutants;
+mod node;
 mod postgres;
 mod process;
 mod python;

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::postgres::{self, Postgres};
 use crate::workspace::Workspace;
-use crate::{process, python};
+use crate::{node, process, python};
 
 /// Where the tests find the prepared Python: an absolute path of its interpreter.
 const PYTHON_VARIABLE: &str = "ZONECAST_TEST_PYTHON";
@@ -14,6 +14,8 @@ const PYTHON_VARIABLE: &str = "ZONECAST_TEST_PYTHON";
 ///
 /// Some tests talk to the broker with a client written in Python. Their packages are installed, pinned, into an
 /// environment of their own below the target directory; it is made once and used until the list of packages changes.
+/// Logging in by another identity provider is tested with a certified one, written in JavaScript, whose packages are
+/// installed, pinned, below the target directory.
 /// The services are tested on SQLite and on a PostgreSQL server, which is started for this run and stopped after it; on
 /// Debian and its like it is installed where it is missing.
 /// Then `cargo test --workspace` runs every unit, integration and documentation test.
@@ -29,6 +31,10 @@ pub(crate) struct Options {
     #[arg(long)]
     without_python: bool,
 
+    /// Do not prepare the identity provider; the test that needs it will say that it did not run
+    #[arg(long)]
+    without_node: bool,
+
     /// Start no PostgreSQL server; the tests that need it will say that they did not run
     #[arg(long)]
     without_postgres: bool,
@@ -41,7 +47,13 @@ pub(crate) struct Options {
 impl Options {
     /// Everything, as `ci` runs it.
     pub(crate) fn everything() -> Self {
-        Self { python: "python3".to_owned(), without_python: false, without_postgres: false, arguments: Vec::new() }
+        Self {
+            python: "python3".to_owned(),
+            without_python: false,
+            without_node: false,
+            without_postgres: false,
+            arguments: Vec::new(),
+        }
     }
 
     /// What follows `cargo test --locked`.
@@ -66,6 +78,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         let python = python::prepared(workspace, &options.python)?;
         println!("{PYTHON_VARIABLE}={}", python.display());
         tests.env(PYTHON_VARIABLE, python);
+    }
+    if options.without_node {
+        eprintln!("warning: --without-node: the test with a certified identity provider WILL NOT RUN");
+        tests.env_remove(node::VARIABLE);
+    } else {
+        let provider = node::prepared(workspace)?;
+        println!("{}={}", node::VARIABLE, provider.display());
+        tests.env(node::VARIABLE, provider);
     }
     // Until the tests have ended.
     let mut server = None;

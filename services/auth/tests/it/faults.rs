@@ -72,6 +72,9 @@ fn a_thousand_wrong_passwords_do_not_keep_others_out() {
         for number in 0..8 {
             ground.register(&format!("honest-{}", "x".repeat(number + 1))).await.unwrap();
         }
+        let alone = Instant::now();
+        ground.log_in("honest-x", PASSWORD).await.unwrap();
+        let alone = alone.elapsed();
         let started = Instant::now();
         let mut wrong = JoinSet::new();
         for number in 0..1_000 {
@@ -101,8 +104,8 @@ fn a_thousand_wrong_passwords_do_not_keep_others_out() {
             "the slowest of 7 logins took {slowest:?}; of 1,000 wrong ones {refused} were hashed, {held_back} held back"
         );
         assert_eq!(refused + held_back, 1_000);
-        // In debug builds too, with others at work on the machine.
-        assert!(slowest < Duration::from_secs(20), "{slowest:?}");
+        // At most the 66 places of the queue lie before a login, and twice that on a machine that has other work.
+        assert!(slowest < alone * 132 + Duration::from_secs(5), "{slowest:?}, alone {alone:?}");
     });
 }
 
@@ -121,15 +124,12 @@ fn an_unknown_name_takes_as_long_as_a_wrong_password() {
             started.elapsed()
         };
         let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        for _ in 0..15 {
+        for _ in 0..25 {
             known.push(time("zoe").await);
             unknown.push(time("nobody7").await);
         }
-        let median = |times: &mut Vec<Duration>| {
-            times.sort();
-            times[times.len() / 2]
-        };
-        let (known, unknown) = (median(&mut known), median(&mut unknown));
+        // Whatever else the machine does only adds to the least.
+        let (known, unknown) = (*known.iter().min().unwrap(), *unknown.iter().min().unwrap());
         println!("known {known:?}, unknown {unknown:?}");
         assert!(known < unknown * 2 && unknown < known * 2, "{known:?} {unknown:?}");
     });
