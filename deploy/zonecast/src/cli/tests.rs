@@ -17,7 +17,7 @@ fn commands(line: &str) -> Vec<Vec<String>> {
                 word.get_or_insert_default();
             }
             ('\\', None) => word.get_or_insert_default().extend(chars.next()),
-            (' ' | '|' | '>', None) => {
+            (' ' | '|' | '>' | '<', None) => {
                 commands.last_mut().unwrap().extend(word.take());
                 if c != ' ' {
                     commands.push(Vec::new());
