@@ -9,11 +9,7 @@ use std::{
 use anyhow::Context;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tonic::{
-    Request,
-    metadata::AsciiMetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
-};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use zonecast_api::auth::v1::auth_service_client::AuthServiceClient;
 use zonecast_auth::NewCredential;
 use zonecast_protocol::auth::v1::IssueTokenRequest;
@@ -85,16 +81,5 @@ impl Credential {
         let token = issued.context("the auth service gives no token")?.into_inner().access_token;
         *kept = Some((Instant::now(), token.clone()));
         Ok(token)
-    }
-
-    /// A request with a token.
-    ///
-    /// # Errors
-    /// As [`token`](Self::token).
-    pub(crate) async fn request<T>(&self, message: T) -> anyhow::Result<Request<T>> {
-        let mut request = Request::new(message);
-        let bearer = AsciiMetadataValue::try_from(format!("Bearer {}", self.token().await?))?;
-        request.metadata_mut().insert("authorization", bearer);
-        Ok(request)
     }
 }

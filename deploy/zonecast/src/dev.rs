@@ -31,7 +31,8 @@ const AUDIENCE: &str = "zonecast";
 /// What the game server of the tour may do: hold and publish in a thousand by thousand of one world.
 const MEADOW_RIGHTS: &str = r#"{"worlds": ["meadow"], "zones": [[0, 0, 1000, 1000]],
     "publish": {"within": [[0, 0, 1000, 1000]], "radius_max": 500, "kinds": ["*"]},
-    "topics": {"subscribe": ["users.*", "characters.*", "directory.*"]}}"#;
+    "topics": {"publish": ["_rpc.zonecast.directory.v1.DirectoryService.*"],
+               "subscribe": ["users.*", "characters.*", "directory.*"]}}"#;
 
 /// Runs the command.
 ///

@@ -18,7 +18,8 @@ Examples:
 
   The credential, of an administrator, for a subject of that name:
     zonecast credential --subject server:meadow --scope directory.serve \\
-        --rights '{\"worlds\": [\"meadow\"], \"zones\": [[0, 0, 1000, 1000]]}' > meadow.json")]
+        --rights '{\"worlds\": [\"meadow\"], \"zones\": [[0, 0, 1000, 1000]], \"topics\": \\
+            {\"publish\": [\"_rpc.zonecast.directory.v1.DirectoryService.*\"]}}' > meadow.json")]
 pub(crate) struct GameServerArgs {
     /// Its name, that of its credential.
     #[arg(long, value_name = "NAME")]
