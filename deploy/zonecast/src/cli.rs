@@ -25,7 +25,7 @@ pub(crate) use game_server::GameServerArgs;
 pub(crate) use loadtest::LoadtestArgs;
 pub(crate) use replay::{ReplayArgs, Speed};
 pub(crate) use services::{MigrateArgs, ServicesArgs};
-pub(crate) use try_it::{PubArgs, SubArgs, WorldZone};
+pub(crate) use try_it::{PubArgs, SubArgs};
 
 /// The version, with the commit that it was built from.
 pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ZONECAST_BUILD_COMMIT"), ")");
