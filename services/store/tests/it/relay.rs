@@ -259,11 +259,11 @@ async fn take_lease(database: &Database) {
     match database {
         Database::Sqlite(pool) => {
             let take = "update outbox_relays set holder = ?, until = 9000000000000";
-            drop(sqlx::query(take).bind(holder).execute(pool).await.unwrap());
+            sqlx::query(take).bind(holder).execute(pool).await.unwrap();
         }
         Database::Postgres(pool) => {
             let take = "update outbox_relays set holder = $1, until = 'infinity'";
-            drop(sqlx::query(take).bind(holder).execute(pool).await.unwrap());
+            sqlx::query(take).bind(holder).execute(pool).await.unwrap();
         }
     }
 }
