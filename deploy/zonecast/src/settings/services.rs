@@ -19,7 +19,6 @@ use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 use super::{Draft, Problem, Problems, Raw, Sources, check_values, fill, tokens};
 use crate::{
     cli::Address,
-    connecting::token_in_file,
     logging::LogSettings,
     trust::{TrustKeeper, now_s},
 };
@@ -205,7 +204,7 @@ fn host(draft: Draft, files: Files, url: DatabaseUrl, keeper: Option<&TrustKeepe
     let addresses: Vec<String> = draft.brokers.iter().map(ToString::to_string).collect();
     let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker), ClientConfig::address);
     let client = match draft.broker_token_file {
-        Some(path) => client.token_from(move || token_in_file(path.clone())),
+        Some(path) => client.token_file(path),
         None => client,
     };
     HostConfig {
