@@ -99,7 +99,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, incoming: Incoming, mut place: Pl
     };
     let hello::Introduced { connection, control, begun, welcome, software, coalesce } = introduced;
     let Begun { session, claim, resumed } = begun;
-    info!(session = %session.id, client = %session.client, %address, %software, resumed, "session begins");
+    let subject = session.grant.borrow().subject().map(ToString::to_string);
+    info!(session = %session.id, client = %session.client, subject, %address, %software, resumed, "session begins");
     let attendance = Attendance { worker, connection: &connection, session: &session, coalesce };
     let (tasks, end) = attendance.attend(control, welcome).await;
     let (farewell, reason) = farewell(&connection, end).await;

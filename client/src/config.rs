@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +10,12 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use zonecast_protocol::ClientId;
 
-use crate::{error::ConnectError, mailbox::MailboxBounds, tls::TlsConfig, token::TokenSource};
+use crate::{
+    error::ConnectError,
+    mailbox::MailboxBounds,
+    tls::TlsConfig,
+    token::{TokenSource, token_in_file},
+};
 
 mod transport;
 
@@ -147,6 +153,12 @@ impl ClientConfig {
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = TokenSource::Fixed(token.into());
         self
+    }
+
+    /// A file with the access token, which whoever renews it replaces. As [`token_from`](Self::token_from).
+    pub fn token_file(self, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.token_from(move || std::future::ready(token_in_file(&path)))
     }
 
     /// Whom to ask for the access token: at each attempt to connect, and in time before the one shown last expires, by which

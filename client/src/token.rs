@@ -1,6 +1,6 @@
 //! Where the access token comes from that is shown to brokers.
 
-use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
@@ -65,6 +65,12 @@ impl TokenSource {
             },
         }
     }
+}
+
+/// The token in a file.
+pub(crate) fn token_in_file(path: &Path) -> io::Result<String> {
+    let read = std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+    read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// After how long a session is to be renewed whose token ends in so many milliseconds; none where it does not end.

@@ -46,4 +46,4 @@ pub use tally::{HistogramRecord, Tally, TallyRecord, Window, latency_histogram};
 pub use transport::{Copies, Mover, NoMover, Outgoing, Publisher, Sink, Subscriber, Transport, TransportError};
 pub use usage::{Usage, machine_cpu_s};
 pub use world::{POSITIONS, World};
-pub use zonecast::{Zonecast, ZonecastMover, ZonecastPublisher, ZonecastSubscriber, ZonecastTarget};
+pub use zonecast::{Secret, Zonecast, ZonecastMover, ZonecastPublisher, ZonecastSubscriber, ZonecastTarget};

@@ -63,17 +63,11 @@ impl Connector {
             config = config.server_name(name);
         }
         match (self.token_file.clone(), &self.token) {
-            (Some(path), _) => config.token_from(move || token_in_file(path.clone())),
+            (Some(path), _) => config.token_file(path),
             (None, Some(token)) => config.token(token),
             (None, None) => config,
         }
     }
-}
-
-/// The access token in a file, which whoever renews it replaces.
-pub(crate) async fn token_in_file(path: PathBuf) -> io::Result<String> {
-    let read = std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
-    read.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// A name for a client that was given none: who runs it, and when.

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::signal::unix::{SignalKind, signal};
 use zonecast_loadtest::load::{
-    Crew, GeneratorError, LoadOutcome, LoadProgress, LoadReport, LoadSettings, Stage, Zonecast, ZonecastTarget,
+    Crew, GeneratorError, LoadOutcome, LoadProgress, LoadReport, LoadSettings, Secret, Stage, Zonecast, ZonecastTarget,
     conduct, generate, now_ns,
 };
 
@@ -90,6 +90,8 @@ fn elsewhere(args: &LoadtestArgs) -> anyhow::Result<ZonecastTarget> {
         server_name: connect.server_name.clone(),
         ca,
         identity: connect.cert.clone().zip(connect.key.clone()),
+        token: connect.token.clone().map(Secret),
+        token_file: connect.token_file.clone(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::poll_fn,
     path::PathBuf,
     pin::Pin,
@@ -37,6 +38,20 @@ pub struct ZonecastTarget {
     pub ca: PathBuf,
     /// The files of the certificate to show and of its key, PEM.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// The access token to show, where there is no file with one.
+    pub token: Option<Secret>,
+    /// A file with the access token.
+    pub token_file: Option<PathBuf>,
+}
+
+/// A text that must not be seen in a log.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("hidden")
+    }
 }
 
 /// Sessions and publishers of a zonecast broker, each with a socket and a connection of its own, as servers would have.
@@ -60,6 +75,11 @@ impl Zonecast {
         if let Some(name) = &self.target.server_name {
             config = config.server_name(name);
         }
+        config = match (&self.target.token_file, &self.target.token) {
+            (Some(path), _) => config.token_file(path),
+            (None, Some(Secret(token))) => config.token(token),
+            (None, None) => config,
+        };
         Client::connect(config).await.map_err(|error| TransportError::new("cannot connect", error))
     }
 }

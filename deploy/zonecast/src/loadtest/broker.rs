@@ -88,6 +88,8 @@ impl BrokerProcess {
             server_name: Some("localhost".to_owned()),
             ca: self.file("ca.pem"),
             identity: None,
+            token: None,
+            token_file: None,
         }
     }
 

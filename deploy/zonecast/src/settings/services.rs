@@ -19,7 +19,6 @@ use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 use super::{Draft, Problem, Problems, Raw, Sources, auth, check_values, directory, fill, tokens};
 use crate::{
     cli::Address,
-    connecting::token_in_file,
     logging::LogSettings,
     services_command::ServiceConfigs,
     trust::{TrustKeeper, now_s},
@@ -222,7 +221,7 @@ fn host(draft: Draft, files: Files, url: DatabaseUrl, keeper: Option<&TrustKeepe
     let client = |id: String| {
         let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker.clone()), ClientConfig::address);
         match draft.broker_token_file.clone() {
-            Some(path) => client.token_from(move || token_in_file(path.clone())),
+            Some(path) => client.token_file(path),
             None => client,
         }
     };
