@@ -148,8 +148,7 @@ impl ClientConfig {
         self
     }
 
-    /// The access token for brokers that ask for one. Default: none. When it has expired, so has the client: see
-    /// [`token_from`](Self::token_from).
+    /// The access token for brokers that ask for one; it serves until it expires. Default: none.
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = TokenSource::Fixed(token.into());
         self
@@ -164,8 +163,7 @@ impl ClientConfig {
     /// Whom to ask for the access token: at each attempt to connect, and in time before the one shown last expires, by which
     /// the session is renewed without an interruption. May wait up to 10 s.
     ///
-    /// Where a broker refuses one ([`ErrorCode::Unauthenticated`](crate::ErrorCode)), it is asked for another a few times
-    /// before the client gives up.
+    /// Where a broker refuses one, it is asked for another a few times before the client gives up.
     pub fn token_from<F, E>(mut self, source: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<String, E>> + Send + 'static,
