@@ -249,9 +249,9 @@ impl Run {
                 return;
             }
             What::Rights { narrow } => {
-                let source = rules.source();
+                let (session, source) = (*session, rules.source());
                 let other = self.rights_of(narrow);
-                let permits = other.check_held(&self.router, *session, source).is_ok();
+                let permits = other.check_held(&self.router, session, source).is_ok();
                 let (_, rules) = &mut self.rules[at];
                 assert_eq!(rules.replace_rights(&self.router, other).is_ok(), permits);
                 Vec::new()
