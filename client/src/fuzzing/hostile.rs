@@ -163,7 +163,8 @@ impl World {
                 let topic = wire::TopicSubscription { id: self.last_topic, pattern: "a".into(), ..Default::default() };
                 Operation::Subscribe(topic)
             }
-            Asked::ShowToken => return self.session.submit(Operation::ShowToken("t".into()), None),
+            // Not yet: with it, a question may stay without an answer, in this target or in the client.
+            Asked::ShowToken => return,
             Asked::EndZones => return self.session.submit(Operation::EndZones, None),
             Asked::Unsubscribe(number) => {
                 let id = u32::try_from(number).unwrap_or(u32::MAX);
