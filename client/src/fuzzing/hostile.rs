@@ -163,8 +163,7 @@ impl World {
                 let topic = wire::TopicSubscription { id: self.last_topic, pattern: "a".into(), ..Default::default() };
                 Operation::Subscribe(topic)
             }
-            // Not yet: with it, a question may stay without an answer, in this target or in the client.
-            Asked::ShowToken => return,
+            Asked::ShowToken => return self.session.submit(Operation::ShowToken("t".into()), None),
             Asked::EndZones => return self.session.submit(Operation::EndZones, None),
             Asked::Unsubscribe(number) => {
                 let id = u32::try_from(number).unwrap_or(u32::MAX);
