@@ -79,8 +79,7 @@ pub(super) fn run(steps: impl Iterator<Item = Step>) {
         world.step(Step::Answer(false));
     }
     assert!(world.open, "a broker that keeps to the protocol is not left");
-    // Not asserted, though it should hold: that whoever asked is answered. Since renewals there are inputs where one is not,
-    // by a fault of the client or of this target; which of them is not found out yet.
+    assert!(world.waiting.is_empty(), "who asked is answered: {:?}", world.waiting);
 }
 
 /// A session, and what may be known of it from outside.

@@ -2,7 +2,7 @@
 
 use zonecast_protocol::Refusal;
 
-use super::{Effect, Operation, OperationError, Renewal, Session, SessionError};
+use super::{Effect, Operation, OperationError, Pending, Renewal, Session, SessionError};
 
 /// How the broker says that a request was carried out.
 pub(super) enum Done {
@@ -10,6 +10,13 @@ pub(super) enum Done {
     Applied(u64),
     /// With the milliseconds that the token has left.
     Renewed(u64),
+}
+
+impl Done {
+    /// A token is renewed, and everything else is applied.
+    fn answers(&self, operation: &Operation) -> bool {
+        matches!(self, Self::Renewed(_)) == matches!(operation, Operation::ShowToken(_))
+    }
 }
 
 const OTHER_ANSWER: &str = "an answer is to another kind of request";
@@ -25,41 +32,29 @@ impl<T> Session<T> {
             self.go_on_when_renewed();
             return Ok(());
         }
-        match self.pending.pop_front() {
-            Some(pending) if self.renewing.is_empty() && pending.request_id == Some(request_id) => {
-                self.on_done(pending.operation, pending.token, result)
-            }
-            unanswered => {
-                if let Some(pending) = unanswered {
-                    self.pending.push_front(pending);
-                }
-                Err(SessionError::Violation("an answer is not to the oldest request"))
-            }
+        // What is answered wrongly stays: whoever asked is answered by the next session.
+        let is_it = |oldest: &Pending<T>| self.renewing.is_empty() && oldest.request_id == Some(request_id);
+        if !self.pending.front().is_some_and(is_it) {
+            return Err(SessionError::Violation("an answer is not to the oldest request"));
         }
+        let is_kind = |oldest: &mut Pending<T>| result.as_ref().map_or(true, |done| done.answers(&oldest.operation));
+        let Some(pending) = self.pending.pop_front_if(is_kind) else {
+            return Err(SessionError::Violation(OTHER_ANSWER));
+        };
+        self.on_done(pending.operation, pending.token, result);
+        Ok(())
     }
 
-    fn on_done(
-        &mut self,
-        operation: Operation,
-        token: Option<T>,
-        result: Result<Done, Refusal>,
-    ) -> Result<(), SessionError> {
-        let is_token = matches!(operation, Operation::ShowToken(_));
-        let result = match result {
-            Ok(Done::Renewed(expires_in_ms)) if is_token => Ok(expires_in_ms),
-            Ok(Done::Applied(epoch)) if !is_token => Ok(epoch),
-            Ok(_) => return Err(SessionError::Violation(OTHER_ANSWER)),
-            Err(refusal) => Err(refusal),
-        };
-        if is_token {
+    fn on_done(&mut self, operation: Operation, token: Option<T>, result: Result<Done, Refusal>) {
+        let result = result.map(|(Done::Applied(number) | Done::Renewed(number))| number);
+        if matches!(operation, Operation::ShowToken(_)) {
             self.effects.push_back(Effect::TokenShown(result));
-            return Ok(());
+            return;
         }
         if result.is_ok() {
             self.apply(operation);
         }
         self.answer(token, result.map_err(OperationError::Refused));
-        Ok(())
     }
 
     /// Finds out what of it is refused, by asking for less at a time.

@@ -135,3 +135,18 @@ fn zones_that_come_against_the_protocol_are_not_brought_to_the_next_broker() {
         assert_eq!((session.next_effect(), session.next_effect()), (Some(Effect::Renewed), None), "{ids:?}");
     }
 }
+
+#[test]
+fn who_asked_is_answered_by_the_next_broker_when_this_one_answers_something_else() {
+    let renewed = ServerFrame::Renewed(wire::Renewed { request_id: 1, token_expires_in_ms: 1 });
+    let applied = |request_id| ServerFrame::InterestApplied(wire::InterestApplied { request_id, epoch: 7 });
+    let mut session = Session::<u64>::new();
+    session.connected(&Limits::default());
+    session.submit(Operation::ChangeZones { replace_all: true, upsert: vec![zone(1, 1)], remove: vec![] }, Some(1));
+    assert_eq!(session.on_frame(renewed), Err(SessionError::Violation("an answer is to another kind of request")));
+    session.lost(false);
+    session.connected(&Limits::default());
+    session.on_frame(applied(2)).unwrap();
+    let answers = std::iter::from_fn(|| session.next_effect()).filter(|effect| matches!(effect, Effect::Answer { .. }));
+    assert_eq!(answers.collect::<Vec<_>>(), [Effect::Answer { token: 1, result: Ok(7) }]);
+}
