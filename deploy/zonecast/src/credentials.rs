@@ -9,9 +9,10 @@ use std::{
 use anyhow::Context;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use zonecast_api::auth::v1::auth_service_client::AuthServiceClient;
 use zonecast_auth::NewCredential;
+use zonecast_client::ClientConfig;
 use zonecast_protocol::auth::v1::IssueTokenRequest;
 
 /// How long a token is used. It lasts twice as long.
@@ -20,18 +21,30 @@ const USED_FOR: Duration = Duration::from_secs(300);
 /// A credential, and where tokens are given for it. Clones share the token.
 #[derive(Clone)]
 pub(crate) struct Credential {
-    channel: Channel,
+    endpoint: Endpoint,
     credential: Arc<NewCredential>,
     token: Arc<Mutex<Option<(Instant, String)>>>,
 }
 
-/// A connection to services, made when it is used first.
+/// Services at an address, whose certificate is for that name and signed by that authority.
 ///
 /// # Errors
 /// The authority is none, or the address.
-pub(crate) fn channel(address: &str, server_name: &str, ca: &str) -> anyhow::Result<Channel> {
+pub(crate) fn endpoint(address: &str, server_name: &str, ca: &str) -> anyhow::Result<Endpoint> {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(server_name);
-    Ok(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?.connect_lazy())
+    Ok(Endpoint::from_shared(format!("https://{address}"))?.tls_config(tls)?)
+}
+
+/// Services at a URL; where no authority (PEM) is given, those that the system trusts may have signed their certificate.
+///
+/// # Errors
+/// The authority is none, or the URL.
+pub(crate) fn endpoint_at(url: &str, ca: Option<&[u8]>) -> anyhow::Result<Endpoint> {
+    let tls = match ca {
+        Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    Ok(Endpoint::from_shared(url.to_owned())?.tls_config(tls)?)
 }
 
 /// A credential in a file: the JSON of an `IssueTokenRequest`, so that `zonecast call auth/IssueToken - < FILE` takes it too.
@@ -43,25 +56,34 @@ struct Written {
 }
 
 impl Credential {
-    /// This credential, at the auth service that the channel leads to.
-    pub(crate) fn new(channel: Channel, credential: NewCredential) -> Self {
-        Self { channel, credential: Arc::new(credential), token: Arc::default() }
+    /// This credential, at the auth service that is there.
+    pub(crate) fn new(endpoint: Endpoint, credential: NewCredential) -> Self {
+        Self { endpoint, credential: Arc::new(credential), token: Arc::default() }
     }
 
     /// The one in a file.
     ///
     /// # Errors
     /// The file cannot be read, or holds none.
-    pub(crate) fn read(channel: Channel, path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(endpoint: Endpoint, path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let Written { client_id, secret } =
             serde_json::from_str(&text).with_context(|| format!("{} holds no credential", path.display()))?;
-        Ok(Self::new(channel, NewCredential { client_id, secret }))
+        Ok(Self::new(endpoint, NewCredential { client_id, secret }))
     }
 
     /// As it stands in a file.
     pub(crate) fn json(credential: &NewCredential) -> String {
         serde_json::json!({"clientId": credential.client_id, "secret": credential.secret}).to_string()
+    }
+
+    /// A client that shows tokens for it to the broker.
+    pub(crate) fn shown_by(&self, client: ClientConfig) -> ClientConfig {
+        let credential = self.clone();
+        client.token_from(move || {
+            let credential = credential.clone();
+            async move { credential.token().await }
+        })
     }
 
     /// A token that lasts for a while.
@@ -77,7 +99,9 @@ impl Credential {
         }
         let NewCredential { client_id, secret } = &*self.credential;
         let request = IssueTokenRequest { client_id: client_id.clone(), secret: secret.clone() };
-        let issued = AuthServiceClient::new(self.channel.clone()).issue_token(request).await;
+        // A connection for each: it would lie idle for minutes.
+        let channel = self.endpoint.connect().await.context("the auth service cannot be reached")?;
+        let issued = AuthServiceClient::new(channel).issue_token(request).await;
         let token = issued.context("the auth service gives no token")?.into_inner().access_token;
         *kept = Some((Instant::now(), token.clone()));
         Ok(token)

@@ -1,6 +1,6 @@
 //! `zonecast game-server`: what a game server does to be one, without a game.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::{sync::watch, time::interval};
@@ -26,15 +26,10 @@ pub(crate) async fn run(args: GameServerArgs) -> anyhow::Result<()> {
     let ca = args.connect.ca.as_ref().context("no authority to trust: give --ca FILE or set ZONECAST_CA")?;
     let ca = std::fs::read_to_string(ca).with_context(|| format!("{} cannot be read", ca.display()))?;
     let name = args.connect.server_name.as_deref().unwrap_or(&args.services.host);
-    let channel = credentials::channel(&args.services.to_string(), name, &ca)?;
-    let credential = Arc::new(Credential::read(channel, &args.credential)?);
+    let endpoint = credentials::endpoint(&args.services.to_string(), name, &ca)?;
+    let credential = Credential::read(endpoint, &args.credential)?;
     let token = watch::Sender::new(credential.token().await?);
-    let tokens = Arc::clone(&credential);
-    let client = Client::connect(connector.client(args.name.to_string()).token_from(move || {
-        let tokens = Arc::clone(&tokens);
-        async move { tokens.token().await }
-    }))
-    .await?;
+    let client = Client::connect(credential.shown_by(connector.client(args.name.to_string()))).await?;
     let config = ZoneServerConfig {
         capacity: args.capacity,
         token: Some(token.subscribe()),

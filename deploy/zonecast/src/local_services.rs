@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use tonic::transport::Channel;
+use tonic::transport::Endpoint;
 use zonecast_access::RightsClaim;
 use zonecast_auth::{Auth, AuthConfig, NewCredential};
 use zonecast_doors::{
@@ -80,8 +80,8 @@ pub(crate) async fn start(
         .context("the services cannot start")?;
     // The tables are there now: credentials can be made without anybody's leave, as `zonecast credential` does.
     let database = Database::open(&options).await.context("the services' database does not open")?;
-    let channel = credentials::channel(&host.grpc_address().to_string(), "localhost", &pem.ca)?;
-    let services = LocalServices { host, database, channel };
+    let endpoint = credentials::endpoint(&host.grpc_address().to_string(), "localhost", &pem.ca)?;
+    let services = LocalServices { host, database, endpoint };
     let own = services.credential("service:services", &[], &everything()).await?;
     let _ = credential.set(services.tokens_for(own));
     Ok(services)
@@ -92,7 +92,7 @@ pub(crate) struct LocalServices {
     /// The services.
     pub(crate) host: Host,
     database: Database,
-    channel: Channel,
+    endpoint: Endpoint,
 }
 
 impl LocalServices {
@@ -111,7 +111,7 @@ impl LocalServices {
 
     /// Gives tokens for a credential.
     pub(crate) fn tokens_for(&self, credential: NewCredential) -> Credential {
-        Credential::new(self.channel.clone(), credential)
+        Credential::new(self.endpoint.clone(), credential)
     }
 
     /// Takes leave.

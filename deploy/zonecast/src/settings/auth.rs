@@ -9,8 +9,8 @@ use super::{Draft, problem::Problem, raw::Raw};
 
 const ADMIN_SECRET_FILE: &str = "auth.admin_secret_file";
 const PROVIDERS_FILE: &str = "auth.providers_file";
-/// Fewest characters of the admin's secret: 32 random bytes as base64url.
-const SECRET_CHARS_MIN: usize = 43;
+/// Of 32 bytes as base64url, without padding.
+const SECRET_CHARS: usize = 43;
 
 /// The settings while they are being checked.
 #[derive(Debug, Default)]
@@ -38,13 +38,19 @@ enum Written {
     Oidc { name: String, issuers: Vec<String>, audiences: Vec<String>, keys_url: String, algorithms: Vec<String> },
 }
 
+/// Whether whoever shows this could be let in: a service looks at nothing else.
+fn is_secret(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    text.len() == SECRET_CHARS && text.bytes().all(is_digit)
+}
+
 /// What the service is told.
 pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Option<AuthConfig> {
     let mut config = AuthConfig::new(draft.auth.issuer.clone()?, draft.tokens.audience.clone()?);
     if let Some(path) = &draft.auth.admin_secret_file {
         match std::fs::read_to_string(path) {
             Err(source) => problems.push(Problem::unreadable(raw, ADMIN_SECRET_FILE, source)),
-            Ok(text) if text.trim().len() < SECRET_CHARS_MIN => {
+            Ok(text) if !is_secret(text.trim()) => {
                 let rule = "expected 32 random bytes as base64url, 43 characters: \
                             openssl rand -base64 32 | tr '+/' '-_' | tr -d '='";
                 problems.push(Problem::of(raw, ADMIN_SECRET_FILE, rule.to_owned()));

@@ -19,6 +19,7 @@ use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 use super::{Draft, Problem, Problems, Raw, Sources, auth, check_values, directory, fill, tokens};
 use crate::{
     cli::Address,
+    credentials::{Credential, endpoint_at},
     logging::LogSettings,
     services_command::ServiceConfigs,
     trust::{TrustKeeper, now_s},
@@ -37,6 +38,7 @@ pub(super) struct ServicesDraft {
     pub(super) broker_certificate: Option<PathBuf>,
     pub(super) broker_key: Option<PathBuf>,
     pub(super) broker_token_file: Option<PathBuf>,
+    pub(super) broker_credential_file: Option<PathBuf>,
     pub(super) client_id: Option<ClientId>,
     pub(super) calls_by_broker: bool,
     pub(super) calls_max: usize,
@@ -66,6 +68,7 @@ impl Default for ServicesDraft {
             broker_certificate: None,
             broker_key: None,
             broker_token_file: None,
+            broker_credential_file: None,
             client_id: None,
             calls_by_broker: false,
             calls_max: 0,
@@ -107,6 +110,7 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
     let draft = fill(&raw, &mut Vec::new());
     let files = Files::read(&raw, &draft.services, &mut problems);
     let tokens = tokens::load(&raw, &draft, &mut problems);
+    let identity = BrokerIdentity::load(&raw, &draft, &mut problems);
     let auth = auth::load(&raw, &draft, &mut problems);
     let directory = directory::load(&raw, &draft, &mut problems);
     match (files, &draft.services.database_url, auth) {
@@ -115,7 +119,7 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
             let log = draft.log.clone();
             let keeper = tokens.map(TrustKeeper::new);
             Ok(ServicesSettings {
-                host: host(draft, files, url, keeper.as_ref()),
+                host: host(draft, files, url, keeper.as_ref(), &identity),
                 keeper,
                 services: ServiceConfigs { auth, directory },
                 log,
@@ -176,6 +180,46 @@ impl Files {
     }
 }
 
+/// By what the services are known to a broker that looks at tokens.
+enum BrokerIdentity {
+    None,
+    Token(PathBuf),
+    Credential(Box<Credential>),
+}
+
+impl BrokerIdentity {
+    /// From the settings; none where there are problems.
+    fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Self {
+        let key = "services.broker_credential_file";
+        let problem = match (&draft.services.broker_token_file, &draft.services.broker_credential_file) {
+            (None, None) => return Self::None,
+            (Some(path), None) => return Self::Token(path.clone()),
+            (Some(_), Some(_)) => Problem::of(raw, key, "expected no services.broker_token_file beside it".to_owned()),
+            (None, Some(path)) => match &draft.tokens.authority {
+                None => Problem::alone(raw, key, "tokens.authority"),
+                // That of the authority is told where the tokens' settings are checked.
+                Some(url) => match draft.tokens.ca.as_ref().map(std::fs::read).transpose() {
+                    Err(_) => return Self::None,
+                    Ok(ca) => match endpoint_at(url, ca.as_deref()).and_then(|at| Credential::read(at, path)) {
+                        Ok(credential) => return Self::Credential(Box::new(credential)),
+                        Err(error) => Problem::of(raw, key, format!("{error:#}")),
+                    },
+                },
+            },
+        };
+        problems.push(problem);
+        Self::None
+    }
+
+    fn shown_by(&self, client: ClientConfig) -> ClientConfig {
+        match self {
+            Self::None => client,
+            Self::Token(path) => client.token_file(path),
+            Self::Credential(credential) => credential.shown_by(client),
+        }
+    }
+}
+
 /// The certificate to show to the broker, with its key; one alone is a mistake.
 fn pair<'a>(raw: &Raw, draft: &'a ServicesDraft, problems: &mut Vec<Problem>) -> Option<(&'a Path, &'a Path)> {
     let (certificate, key) = ("services.broker_certificate", "services.broker_key");
@@ -213,17 +257,20 @@ fn gatekeeper(keeper: Option<&TrustKeeper>) -> Arc<dyn Gatekeeper> {
     }
 }
 
-fn host(draft: Draft, files: Files, url: DatabaseUrl, keeper: Option<&TrustKeeper>) -> HostConfig {
+fn host(
+    draft: Draft,
+    files: Files,
+    url: DatabaseUrl,
+    keeper: Option<&TrustKeeper>,
+    identity: &BrokerIdentity,
+) -> HostConfig {
     let Draft { shutdown_grace, services: draft, .. } = draft;
     let database = database(&draft, url);
     let id = draft.client_id.map_or_else(|| format!("services-{}", new_id().simple()), |id| id.to_string());
     let addresses: Vec<String> = draft.brokers.iter().map(ToString::to_string).collect();
     let client = |id: String| {
         let client = addresses.iter().fold(ClientConfig::new(id).tls(files.broker.clone()), ClientConfig::address);
-        match draft.broker_token_file.clone() {
-            Some(path) => client.token_file(path),
-            None => client,
-        }
+        identity.shown_by(client)
     };
     // Of the same name with an ending, as a token permits.
     let calls = draft.calls_by_broker.then(|| client(format!("{id}.calls")));

@@ -6,6 +6,7 @@ mod cert;
 mod changes;
 mod client;
 mod config;
+mod credentials;
 mod dev;
 mod loadtest;
 mod python;

@@ -107,3 +107,30 @@ fn what_is_wrong_is_told_with_what_to_do_and_without_the_password() {
         assert!(told.contains(words) && !told.contains("hunter2"), "{told}");
     }
 }
+
+#[test]
+fn a_credential_for_the_broker_wants_an_authority_and_no_token_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("services.json");
+    let credential = ("ZONECAST_SERVICES_BROKER_CREDENTIAL_FILE", path.to_str().unwrap().to_owned());
+    let authority = ("ZONECAST_TOKENS_AUTHORITY", "https://localhost:9443".to_owned());
+    let told = |more: &[(&'static str, String)]| {
+        let variables = [&files(&directory)[..], more].concat();
+        loaded(&variables).err().unwrap_or_default()
+    };
+    let alone = told(std::slice::from_ref(&credential));
+    assert!(
+        alone.contains("services.broker_credential_file") && alone.contains("tokens.authority beside it"),
+        "{alone}"
+    );
+    let token = ("ZONECAST_SERVICES_BROKER_TOKEN_FILE", "token".to_owned());
+    let both = told(&[credential.clone(), authority.clone(), token]);
+    assert!(both.contains("expected no services.broker_token_file beside it"), "{both}");
+    let missing = told(&[credential.clone(), authority.clone()]);
+    assert!(missing.contains("services.json cannot be read"), "{missing}");
+    std::fs::write(&path, "{}").unwrap();
+    let empty = told(&[credential.clone(), authority.clone()]);
+    assert!(empty.contains("services.json holds no credential"), "{empty}");
+    std::fs::write(&path, r#"{"clientId": "c", "secret": "s"}"#).unwrap();
+    assert_eq!(told(&[credential, authority]), "");
+}

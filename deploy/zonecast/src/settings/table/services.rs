@@ -61,6 +61,13 @@ pub(super) static SETTINGS: &[Setting] = &[
          and before the token expires: whoever renews it replaces the file.",
     ),
     unset(
+        "services.broker_credential_file",
+        Slot::Path(|draft| &mut draft.services.broker_credential_file),
+        "In the place of services.broker_token_file: a file with a credential, as `zonecast credential` writes it. The \
+         tokens to show to the broker are asked for with it at tokens.authority, which may be the auth service of this \
+         process, and renewed before they expire.",
+    ),
+    unset(
         "services.client_id",
         Slot::ClientId(|draft| &mut draft.services.client_id),
         "What this process calls itself at the broker; no two may call themselves the same. When not set, a name made up \
