@@ -131,3 +131,18 @@ fn named(configs: ServiceConfigs, names: &[String]) -> Vec<Definition> {
 fn shown(services: &[Definition]) -> String {
     services.iter().map(|service| service.name).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_has_every_scope_that_a_service_asks_for() {
+        let configs =
+            ServiceConfigs { auth: AuthConfig::new("", ""), directory: zonecast_directory::Config::default() };
+        let asked = definitions(configs).into_iter().flat_map(|service| service.scopes).copied();
+        let mut asked: Vec<_> = asked.chain([zonecast_host::CHANGES_SCOPE]).collect();
+        asked.sort_unstable();
+        assert_eq!(asked, zonecast_auth::ADMIN_SCOPES);
+    }
+}

@@ -39,7 +39,7 @@ use zonecast_store::{
 pub use config::{AuthConfig, Clock, HashingConfig, Lives, ThrottleConfig};
 pub use external::{Algorithm, Provider, ProviderError, ProviderKind};
 pub use secrets::sha256;
-pub use service::{Auth, CredentialError, NewCredential};
+pub use service::{ADMIN_SCOPES, Auth, CredentialError, NewCredential};
 
 use deleted::UserDeletions;
 
@@ -60,7 +60,7 @@ pub fn definition(config: AuthConfig) -> Definition {
         let config = Arc::clone(&config);
         async move { put(&config, &ground, routes).await }
     });
-    Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
+    Definition { name: NAME, services: &[SERVICE_NAME], scopes: service::SCOPES, migrations: MIGRATIONS, mount }
 }
 
 async fn put(config: &AuthConfig, ground: &Ground, routes: Routes) -> Result<Routes, MountError> {

@@ -17,7 +17,8 @@ use zonecast_host::{Ground, MountError};
 use zonecast_protocol::auth::v1::*;
 use zonecast_store::{Uuid, to_micros};
 
-pub use credentials::{CredentialError, NewCredential};
+pub(crate) use credentials::SCOPES;
+pub use credentials::{ADMIN_SCOPES, CredentialError, NewCredential};
 
 use crate::{
     AuthConfig,

@@ -70,7 +70,7 @@ pub fn definition(config: Config) -> Definition {
             })
         }
     });
-    Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
+    Definition { name: NAME, services: &[SERVICE_NAME], scopes: service::SCOPES, migrations: MIGRATIONS, mount }
 }
 
 /// What belongs to a user who is deleted is deleted, whenever this is heard of.

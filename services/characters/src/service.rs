@@ -21,12 +21,14 @@ use zonecast_store::{BadPageToken, Etag, PageToken, StoreError, Uuid, attempts, 
 use crate::{
     Change, Changed, CharacterStore, Config, Created, Draft, Quota, StoredCharacter,
     looks::{LooksError, check_appearance, check_body, check_outfit},
-    standing::Standing,
+    standing::{SERVE, Standing},
 };
 
 /// What a back office needs.
 const READ: &str = "characters.read";
 const WRITE: &str = "characters.write";
+/// Every scope that the service asks for.
+pub(crate) const SCOPES: &[&str] = &[READ, WRITE, SERVE];
 
 /// Most characters on a page.
 const PAGE_CHARACTERS_MAX: u32 = 100;

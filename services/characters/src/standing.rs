@@ -7,7 +7,7 @@ use zonecast_store::Uuid;
 use crate::StoredCharacter;
 
 /// What lets a game server see and dress the characters of its worlds.
-const SERVE: &str = "characters.serve";
+pub(crate) const SERVE: &str = "characters.serve";
 
 /// As what somebody calls.
 #[derive(Debug, Clone)]

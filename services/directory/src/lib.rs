@@ -62,7 +62,7 @@ pub fn definition(config: Config) -> Definition {
             }
         }
     });
-    Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
+    Definition { name: NAME, services: &[SERVICE_NAME], scopes: service::SCOPES, migrations: MIGRATIONS, mount }
 }
 
 async fn add(

@@ -21,6 +21,8 @@ use zonecast_protocol::directory::v1::{
     SnapshotResponse, SpawnRequest, SpawnResponse, WatchRequest, WatchResponse,
 };
 
+pub(crate) use who::SCOPES;
+
 use crate::{
     Config, DirectoryStore, Index, KeyError, KeyTimes, Ledger, TicketKeys,
     keeper::Keeper,

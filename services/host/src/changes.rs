@@ -9,8 +9,8 @@ use zonecast_store::{Database, outbox::Committed};
 
 pub(crate) use zonecast_api::changes::v1::changes_service_server::SERVICE_NAME;
 
-/// The scope that is asked for.
-const READ: &str = "changes.read";
+/// The scope that `zonecast.changes.v1.ChangesService` asks for.
+pub const READ: &str = "changes.read";
 
 /// Changes on a page where none are asked for, and the most.
 const PAGE_CHANGES: u32 = 100;

@@ -15,6 +15,8 @@ pub struct Definition {
     pub name: &'static str,
     /// The full names of its gRPC services: `zonecast.users.v1.UsersService`.
     pub services: &'static [&'static str],
+    /// Every scope that its methods ask for.
+    pub scopes: &'static [&'static str],
     /// Its tables.
     pub migrations: Migrations,
     /// Puts it behind the doors; see [`mount`].

@@ -21,6 +21,7 @@ mod definition;
 mod host;
 mod metrics;
 
+pub use changes::READ as CHANGES_SCOPE;
 pub use config::{BrokerEnd, GrpcEnd, HostConfig, HostError};
 pub use definition::{Definition, Ground, Mount, MountError, Mounting, Tasks, mount};
 pub use host::{Host, migrate};

@@ -34,7 +34,7 @@ pub fn definition() -> Definition {
             Database::Postgres(pool) => add(&ground, routes, PostgresUsers::new(pool.clone())),
         })
     });
-    Definition { name: NAME, services: &[SERVICE_NAME], migrations: MIGRATIONS, mount }
+    Definition { name: NAME, services: &[SERVICE_NAME], scopes: service::SCOPES, migrations: MIGRATIONS, mount }
 }
 
 fn add(ground: &Ground, routes: Routes, store: impl UserStore) -> Routes {

@@ -18,6 +18,8 @@ use crate::{Changed, StoredUser, UserStore};
 /// The rights that are asked for.
 const READ: &str = "users.read";
 const WRITE: &str = "users.write";
+/// Every scope that the service asks for.
+pub(crate) const SCOPES: &[&str] = &[READ, WRITE];
 
 /// The list that page tokens are for.
 const LIST: &str = "users";

@@ -9,7 +9,7 @@ use super::Auth;
 use crate::store::Entry;
 
 /// Needed for reading the log.
-const AUDIT: &str = "auth.audit";
+pub(super) const AUDIT: &str = "auth.audit";
 /// The list that page tokens are for.
 const LIST: &str = "audit";
 /// Rows on a page where none are asked for, and the most.

@@ -8,7 +8,7 @@ use super::{Auth, audit::tell, user_id};
 use crate::store::{Entry, subject};
 
 /// Needed for banning.
-const BAN: &str = "auth.ban";
+pub(super) const BAN: &str = "auth.ban";
 /// Most bytes of a reason.
 const REASON_BYTES_MAX: usize = 500;
 /// The end of a ban that does not end by itself.

@@ -14,7 +14,8 @@ use zonecast_store::{Database, StoreError, Uuid, new_id, now, timestamp, to_micr
 
 use super::{
     Auth,
-    audit::{next_page, page_key, rows_max, tell, unknown},
+    audit::{AUDIT, next_page, page_key, rows_max, tell, unknown},
+    bans::BAN,
 };
 use crate::{
     issuer::Token,
@@ -24,10 +25,25 @@ use crate::{
 
 /// Needed for credentials.
 const ADMIN: &str = "auth.admin";
-/// Who shows the secret of the settings, and what that one may do: every scope of the services.
+/// Every scope that the service asks for.
+pub(crate) const SCOPES: &[&str] = &[ADMIN, AUDIT, BAN];
+/// Who shows the secret of the settings.
 const ADMIN_CLIENT: &str = "admin";
 const ADMIN_SUBJECT: &str = "service:admin";
-const ADMIN_SCOPES: [&str; 5] = [ADMIN, "auth.audit", "auth.ban", "users.read", "users.write"];
+/// What that one may do: every scope of the services, of which this one knows the names alone.
+pub const ADMIN_SCOPES: [&str; 11] = [
+    ADMIN,
+    AUDIT,
+    BAN,
+    "changes.read",
+    "characters.read",
+    "characters.serve",
+    "characters.write",
+    "directory.read",
+    "directory.serve",
+    "users.read",
+    "users.write",
+];
 /// The list that page tokens are for.
 const LIST: &str = "credentials";
 /// Bounds of what a credential permits: so that a token with it is one that verifiers look at.

@@ -9,6 +9,8 @@ use zonecast_protocol::{ClientId, Rights};
 const SERVE: &str = "directory.serve";
 /// What others need who ask.
 const READ: &str = "directory.read";
+/// Every scope that the service asks for.
+pub(crate) const SCOPES: &[&str] = &[SERVE, READ];
 
 /// The server as which somebody acts: the one that is named, or the caller itself.
 ///
