@@ -99,7 +99,7 @@ def main() -> int:
             if checked:
                 for mistake in mistakes(content, versions):
                     complain(path, f"{kind}: {mistake}")
-            read.append({"file": path.name, "kind": kind, "checked": checked, "content": content})
+            read.append({"file": str(path), "kind": kind, "checked": checked, "content": content})
     json.dump(read, sys.stdout)
     return 1 if failed else 0
 

@@ -74,10 +74,13 @@ fn nothing_in_the_image_needs_root_or_a_shell() {
 #[test]
 fn exposed_ports_are_the_defaults() {
     let (_, last) = build_and_final();
+    let port = |key: &str| settings::port(&settings::default(key));
     let wanted = format!(
-        "{}/udp {}/tcp",
-        settings::port(&settings::default("listen")),
-        settings::port(&settings::default("admin_listen"))
+        "{}/udp {}/tcp {}/tcp {}/tcp",
+        port("listen"),
+        port("admin_listen"),
+        port("services.listen"),
+        port("services.admin_listen")
     );
     assert_eq!(last.one("EXPOSE"), wanted);
 }
@@ -129,7 +132,7 @@ fn what_is_copied_exists_and_reaches_the_builder() {
         assert!(!is_ignored(&ignored, &needed), "{needed} is kept out by .dockerignore");
     }
     for unwanted in
-        [".git/HEAD", "target/release/zonecast", "certs/server.key", "server.key", "deploy/kubernetes/x.yaml"]
+        [".git/HEAD", "target/release/zonecast", "certs/server.key", "server.key", "deploy/kubernetes/broker/x.yaml"]
     {
         assert!(is_ignored(&ignored, unwanted), "{unwanted} travels to the builder");
     }

@@ -13,7 +13,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::root;
+use crate::{manifests::COMPONENTS, root};
 
 /// The Python with the packages of `deploy/xtask/requirements.txt`; `cargo xtask test` makes it and sets this.
 const PYTHON_VARIABLE: &str = "ZONECAST_TEST_PYTHON";
@@ -31,7 +31,7 @@ const MANIFESTS: &str = "deploy/kubernetes";
 /// One document of one file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Manifest {
-    /// The file's name.
+    /// The file, by its path below the manifests' directory: `broker/service.yaml`.
     pub(crate) file: String,
     /// Such as `apps/v1/Deployment`.
     pub(crate) kind: String,
@@ -44,17 +44,37 @@ pub(crate) struct Manifest {
 /// Reads the manifests, or says aloud that the test that asks for them does not run. In CI it fails.
 pub(crate) fn manifests() -> Option<Vec<Manifest>> {
     // Once for all tests: reading the schemas takes a second or two.
-    static CHECKED: LazyLock<Output> = LazyLock::new(|| check(&python().unwrap(), &files(&root().join(MANIFESTS))));
+    static CHECKED: LazyLock<Output> = LazyLock::new(|| {
+        let files = COMPONENTS.iter().flat_map(|component| files(&root().join(MANIFESTS).join(component.folder)));
+        check(&python().unwrap(), &files.collect::<Vec<_>>())
+    });
     python()?;
     let mistakes = String::from_utf8_lossy(&CHECKED.stderr);
     assert!(CHECKED.status.success(), "Kubernetes would not take these manifests:\n{mistakes}");
-    Some(serde_json::from_slice(&CHECKED.stdout).unwrap())
+    let mut manifests: Vec<Manifest> = serde_json::from_slice(&CHECKED.stdout).unwrap();
+    for manifest in &mut manifests {
+        manifest.file = below(Path::new(&manifest.file), &root().join(MANIFESTS));
+    }
+    Some(manifests)
 }
 
-/// The file names of all manifests.
-pub(crate) fn names() -> Vec<String> {
-    let names = files(&root().join(MANIFESTS)).into_iter();
-    names.map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+/// The file names of all manifests of a folder.
+pub(crate) fn names(folder: &str) -> Vec<String> {
+    let directory = root().join(MANIFESTS).join(folder);
+    files(&directory).iter().map(|path| below(path, &directory)).collect()
+}
+
+/// Everything that lies in the manifests' directory itself: a folder for each component.
+pub(crate) fn folders() -> Vec<String> {
+    let directory = root().join(MANIFESTS);
+    let mut entries: Vec<String> =
+        fs::read_dir(&directory).unwrap().map(|entry| below(&entry.unwrap().path(), &directory)).collect();
+    entries.sort();
+    entries
+}
+
+fn below(path: &Path, directory: &Path) -> String {
+    path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned()
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -96,29 +116,32 @@ fn not_run() {
 #[test]
 fn kubernetes_knows_every_field() {
     let Some(manifests) = manifests() else { return };
-    let unchecked: Vec<&str> =
-        manifests.iter().filter(|known| !known.checked).map(|known| known.kind.as_str()).collect();
-    assert_eq!(unchecked, NO_SCHEMA);
-    let mut checked: Vec<&str> =
-        manifests.iter().filter(|known| known.checked).map(|known| known.kind.as_str()).collect();
-    checked.sort_unstable();
-    assert_eq!(
-        checked,
-        [
+    for component in &COMPONENTS {
+        let kinds = |checked: bool| {
+            let own = manifests.iter().filter(|known| known.file.starts_with(&format!("{}/", component.folder)));
+            let mut kinds: Vec<&str> =
+                own.filter(|known| known.checked == checked).map(|known| known.kind.as_str()).collect();
+            kinds.sort_unstable();
+            kinds
+        };
+        assert_eq!(kinds(false), NO_SCHEMA);
+        // No Secret: what is in a manifest is in everybody's hands.
+        let wanted = [
             "apps/v1/Deployment",
             "networking.k8s.io/v1/NetworkPolicy",
             "policy/v1/PodDisruptionBudget",
             "v1/ConfigMap",
             "v1/Service",
-            "v1/Service"
-        ]
-    );
+            "v1/Service",
+        ];
+        assert_eq!(kinds(true), wanted, "{}", component.folder);
+    }
 }
 
 /// Without this, a checker that lets everything pass would look the same as manifests without a fault.
 #[test]
 fn what_kubernetes_does_not_know_is_refused() {
-    let whole = crate::read("deploy/kubernetes/deployment.yaml");
+    let whole = crate::read("deploy/kubernetes/broker/deployment.yaml");
     let directory = tempfile::tempdir().unwrap();
     let cases = [
         ("unknown-field", "  replicas: 1\n", "  replica: 1\n", "'replica' was unexpected"),

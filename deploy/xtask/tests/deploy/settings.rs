@@ -1,4 +1,4 @@
-//! The broker's settings, read from the example configuration: a test of `zonecast` keeps that equal to the table of
+//! The settings, read from the example configuration: a test of `zonecast` keeps that equal to the table of
 //! settings, so names, defaults and what is accepted are the broker's own words.
 
 use std::{net::SocketAddr, ops::RangeInclusive};
@@ -37,8 +37,8 @@ pub(crate) fn default(key: &str) -> String {
 /// Fails unless the variable is a setting's and the broker would accept the value.
 pub(crate) fn assert_accepted(settings: &[Setting], variable: &str, value: &str) {
     let setting = settings.iter().find(|setting| setting.variable == variable);
-    let setting = setting.unwrap_or_else(|| panic!("{variable} is no setting of the broker"));
-    assert!(accepts(&setting.expects, value), "{variable}={value:?}: the broker expects {}", setting.expects);
+    let setting = setting.unwrap_or_else(|| panic!("{variable} is no setting"));
+    assert!(accepts(&setting.expects, value), "{variable}={value:?}: expected is {}", setting.expects);
 }
 
 /// The port of an address such as `0.0.0.0:4433`.
