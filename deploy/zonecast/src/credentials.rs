@@ -1,7 +1,7 @@
 //! Access tokens for a credential, asked for where they are needed.
 
 use std::{
-    path::Path,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,8 +22,14 @@ const USED_FOR: Duration = Duration::from_secs(300);
 #[derive(Clone)]
 pub(crate) struct Credential {
     endpoint: Endpoint,
-    credential: Arc<NewCredential>,
+    source: Arc<Source>,
     token: Arc<Mutex<Option<(Instant, String)>>>,
+}
+
+enum Source {
+    Given(NewCredential),
+    /// Read whenever a token is asked for, so that it may come later, and be replaced.
+    File(PathBuf),
 }
 
 /// Services at an address, whose certificate is for that name and signed by that authority.
@@ -55,21 +61,30 @@ struct Written {
     secret: String,
 }
 
-impl Credential {
-    /// This credential, at the auth service that is there.
-    pub(crate) fn new(endpoint: Endpoint, credential: NewCredential) -> Self {
-        Self { endpoint, credential: Arc::new(credential), token: Arc::default() }
-    }
-
-    /// The one in a file.
-    ///
-    /// # Errors
-    /// The file cannot be read, or holds none.
-    pub(crate) fn read(endpoint: Endpoint, path: &Path) -> anyhow::Result<Self> {
+impl Source {
+    fn request(&self) -> anyhow::Result<IssueTokenRequest> {
+        let path = match self {
+            Self::Given(NewCredential { client_id, secret }) => {
+                return Ok(IssueTokenRequest { client_id: client_id.clone(), secret: secret.clone() });
+            }
+            Self::File(path) => path,
+        };
         let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
         let Written { client_id, secret } =
             serde_json::from_str(&text).with_context(|| format!("{} holds no credential", path.display()))?;
-        Ok(Self::new(endpoint, NewCredential { client_id, secret }))
+        Ok(IssueTokenRequest { client_id, secret })
+    }
+}
+
+impl Credential {
+    /// This credential, at the auth service that is there.
+    pub(crate) fn new(endpoint: Endpoint, credential: NewCredential) -> Self {
+        Self { endpoint, source: Arc::new(Source::Given(credential)), token: Arc::default() }
+    }
+
+    /// The one in a file.
+    pub(crate) fn in_file(endpoint: Endpoint, path: PathBuf) -> Self {
+        Self { endpoint, source: Arc::new(Source::File(path)), token: Arc::default() }
     }
 
     /// As it stands in a file.
@@ -89,7 +104,7 @@ impl Credential {
     /// A token that lasts for a while.
     ///
     /// # Errors
-    /// The auth service cannot be reached, or refuses.
+    /// The file cannot be read or holds no credential; the auth service cannot be reached, or refuses.
     pub(crate) async fn token(&self) -> anyhow::Result<String> {
         let mut kept = self.token.lock().await;
         if let Some((given, token)) = &*kept
@@ -97,8 +112,7 @@ impl Credential {
         {
             return Ok(token.clone());
         }
-        let NewCredential { client_id, secret } = &*self.credential;
-        let request = IssueTokenRequest { client_id: client_id.clone(), secret: secret.clone() };
+        let request = self.source.request()?;
         // A connection for each: it would lie idle for minutes.
         let channel = self.endpoint.connect().await.context("the auth service cannot be reached")?;
         let issued = AuthServiceClient::new(channel).issue_token(request).await;

@@ -27,7 +27,7 @@ pub(crate) async fn run(args: GameServerArgs) -> anyhow::Result<()> {
     let ca = std::fs::read_to_string(ca).with_context(|| format!("{} cannot be read", ca.display()))?;
     let name = args.connect.server_name.as_deref().unwrap_or(&args.services.host);
     let endpoint = credentials::endpoint(&args.services.to_string(), name, &ca)?;
-    let credential = Credential::read(endpoint, &args.credential)?;
+    let credential = Credential::in_file(endpoint, args.credential);
     let token = watch::Sender::new(credential.token().await?);
     let client = Client::connect(credential.shown_by(connector.client(args.name.to_string()))).await?;
     let config = ZoneServerConfig {

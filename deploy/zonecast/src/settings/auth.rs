@@ -7,6 +7,8 @@ use zonecast_auth::{Algorithm, AuthConfig, Provider, ProviderKind, sha256};
 
 use super::{Draft, problem::Problem, raw::Raw};
 
+/// Of tokens that are looked at nowhere else.
+const ISSUER: &str = "zonecast";
 const ADMIN_SECRET_FILE: &str = "auth.admin_secret_file";
 const PROVIDERS_FILE: &str = "auth.providers_file";
 /// Of 32 bytes as base64url, without padding.
@@ -44,9 +46,15 @@ fn is_secret(text: &str) -> bool {
     text.len() == SECRET_CHARS && text.bytes().all(is_digit)
 }
 
+/// The name that whoever has the same settings expects.
+fn issuer(draft: &Draft) -> String {
+    let issuer = draft.auth.issuer.clone().or_else(|| draft.tokens.expected_issuer());
+    issuer.unwrap_or_else(|| ISSUER.to_owned())
+}
+
 /// What the service is told.
 pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Option<AuthConfig> {
-    let mut config = AuthConfig::new(draft.auth.issuer.clone()?, draft.tokens.audience.clone()?);
+    let mut config = AuthConfig::new(issuer(draft), draft.tokens.audience.clone()?);
     if let Some(path) = &draft.auth.admin_secret_file {
         match std::fs::read_to_string(path) {
             Err(source) => problems.push(Problem::unreadable(raw, ADMIN_SECRET_FILE, source)),

@@ -200,9 +200,9 @@ impl BrokerIdentity {
                 // That of the authority is told where the tokens' settings are checked.
                 Some(url) => match draft.tokens.ca.as_ref().map(std::fs::read).transpose() {
                     Err(_) => return Self::None,
-                    Ok(ca) => match endpoint_at(url, ca.as_deref()).and_then(|at| Credential::read(at, path)) {
-                        Ok(credential) => return Self::Credential(Box::new(credential)),
-                        Err(error) => Problem::of(raw, key, format!("{error:#}")),
+                    Ok(ca) => match endpoint_at(url, ca.as_deref()) {
+                        Ok(endpoint) => return Self::Credential(Box::new(Credential::in_file(endpoint, path.clone()))),
+                        Err(error) => Problem::of(raw, "tokens.authority", error.to_string()),
                     },
                 },
             },

@@ -27,6 +27,13 @@ pub(super) struct TokensDraft {
     pub(super) open_to_all: bool,
 }
 
+impl TokensDraft {
+    /// What tokens must name as their issuer: the authority's URL, unless another name is set.
+    pub(super) fn expected_issuer(&self) -> Option<String> {
+        self.issuer.clone().or_else(|| Some(self.authority.as_ref()?.trim_end_matches('/').to_owned()))
+    }
+}
+
 /// Checks them, and reads the files that they name. None where no tokens are looked at, or there are problems.
 pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Option<TokenSettings> {
     let TokensDraft { issuer, audience, keys_file, authority, ca, .. } = &draft.tokens;
@@ -74,7 +81,7 @@ pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Opt
             };
             match Authority::new(url, ca.as_deref()) {
                 Ok(authority) => {
-                    let issuer = issuer.clone().unwrap_or_else(|| url.trim_end_matches('/').to_owned());
+                    let issuer = draft.tokens.expected_issuer()?;
                     Some(TokenSettings { issuer, audience, source: KeySource::Authority(authority) })
                 }
                 Err(error) => {

@@ -126,11 +126,6 @@ fn a_credential_for_the_broker_wants_an_authority_and_no_token_beside_it() {
     let token = ("ZONECAST_SERVICES_BROKER_TOKEN_FILE", "token".to_owned());
     let both = told(&[credential.clone(), authority.clone(), token]);
     assert!(both.contains("expected no services.broker_token_file beside it"), "{both}");
-    let missing = told(&[credential.clone(), authority.clone()]);
-    assert!(missing.contains("services.json cannot be read"), "{missing}");
-    std::fs::write(&path, "{}").unwrap();
-    let empty = told(&[credential.clone(), authority.clone()]);
-    assert!(empty.contains("services.json holds no credential"), "{empty}");
-    std::fs::write(&path, r#"{"clientId": "c", "secret": "s"}"#).unwrap();
+    // The file may come later: it is made in the services' database.
     assert_eq!(told(&[credential, authority]), "");
 }

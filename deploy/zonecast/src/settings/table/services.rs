@@ -65,7 +65,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         Slot::Path(|draft| &mut draft.services.broker_credential_file),
         "In the place of services.broker_token_file: a file with a credential, as `zonecast credential` writes it. The \
          tokens to show to the broker are asked for with it at tokens.authority, which may be the auth service of this \
-         process, and renewed before they expire.",
+         process, and renewed before they expire. It is read whenever one is asked for: it may come later, and be replaced.",
     ),
     unset(
         "services.client_id",
@@ -158,12 +158,12 @@ pub(super) static SETTINGS: &[Setting] = &[
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.acquire_timeout),
         "How long a call waits for a connection to the database, a new one counted in.",
     ),
-    row(
+    unset(
         "auth.issuer",
-        "zonecast",
         Slot::Word(|draft| &mut draft.auth.issuer),
         "What the auth service calls itself in the tokens that it gives (iss). Brokers and services elsewhere take what they \
-         have in tokens.authority for that name, unless tokens.issuer says another.",
+         have in tokens.authority for that name, unless tokens.issuer says another. When not set, it is found here in the \
+         same way; where neither of the two is set, 'zonecast'.",
     ),
     unset(
         "auth.admin_secret_file",
