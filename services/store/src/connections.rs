@@ -24,7 +24,7 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// within the statement timeout and a second more ends with an error, and its connection is closed.
 ///
 /// In SQLite, where one writes at a time, those who write wait for a connection of their own, and take none of those who
-/// read: write within a transaction, or by [`writer`](Self::writer).
+/// read: write within a transaction, or by [`writer`](Self::writer). Connections to read by refuse to write.
 pub struct Connections<DB: Backend> {
     readers: Pool<DB>,
     /// In PostgreSQL the same.
@@ -77,7 +77,18 @@ impl<DB: Backend> Connections<DB> {
     /// There is no connection, or the lock cannot be had in time.
     pub async fn begin(&self) -> Result<Transaction<DB>, Error> {
         let mut connection = self.writer().await?;
-        connection.begin().await?;
+        connection.begin(DB::BEGIN).await?;
+        Ok(Transaction { connection })
+    }
+
+    /// Begins a transaction that only reads: all its statements see the same moment, the first one's. It holds up nobody who
+    /// writes.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub async fn snapshot(&self) -> Result<Transaction<DB>, Error> {
+        let mut connection = self.acquire().await?;
+        connection.begin(DB::SNAPSHOT).await?;
         Ok(Transaction { connection })
     }
 
@@ -100,7 +111,7 @@ impl<DB: Backend> fmt::Debug for Connections<DB> {
     }
 }
 
-/// A transaction; see [`Connections::begin`]. Statements run on the connection that it is: `&mut *transaction`.
+/// A transaction; see [`Connections::begin`] and [`Connections::snapshot`]. Statements run on the connection that it is: `&mut *transaction`.
 #[derive(Debug)]
 pub struct Transaction<DB: Backend> {
     connection: Connection<DB>,

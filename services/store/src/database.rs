@@ -78,15 +78,17 @@ impl Database {
                     // what was published of them would then be a lie.
                     .synchronous(SqliteSynchronous::Full)
                     .busy_timeout(options.lock_timeout());
-                let pool = |connections_max| {
+                let pool = |connections_max, connect| {
                     SqlitePoolOptions::new()
                         .max_connections(connections_max)
                         .acquire_timeout(options.acquire_timeout)
                         // It is a file: it answers.
                         .test_before_acquire(false)
-                        .connect_lazy_with(connect.clone())
+                        .connect_lazy_with(connect)
                 };
-                let (readers, writer) = (pool(options.connections_max), pool(1));
+                // Who would write beside the one writer, and meet its lock, is told so by the first test.
+                let reading = connect.clone().pragma("query_only", "on");
+                let (readers, writer) = (pool(options.connections_max, reading), pool(1, connect));
                 Self::Sqlite(Connections::new(readers, writer, options.statement_timeout))
             }
             DatabaseUrl::Postgres(connect) => {

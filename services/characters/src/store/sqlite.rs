@@ -137,7 +137,7 @@ impl CharacterStore for SqliteCharacters {
     async fn save_place(&self, id: Uuid, place: &Place) -> Result<bool, StoreError> {
         let query = sqlx::query("update characters set x = ?1, y = ?2, heading = ?3 where id = ?4 and world = ?5");
         let query = query.bind(place.x).bind(place.y).bind(place.heading).bind(id).bind(&place.world);
-        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+        Ok(query.execute(&mut self.pool.writer().await?).await?.rows_affected() > 0)
     }
 
     async fn forget_user(&self, user: Uuid, now: OffsetDateTime) -> Result<usize, StoreError> {

@@ -32,17 +32,7 @@ impl PostgresDirectory {
 }
 
 implement! {
-    PostgresDirectory, PostgresStep, Postgres, PgPool, PgRow,
-    begin: |pool: &PgPool| { let pool = pool.clone(); async move { pool.begin().await } },
-    snapshot: |pool: &PgPool| {
-        let pool = pool.clone();
-        async move {
-            let mut transaction = pool.begin().await?;
-            let one_moment = sqlx::query("set transaction isolation level repeatable read, read only");
-            one_moment.execute(&mut *transaction).await?;
-            Ok::<_, sqlx::Error>(transaction)
-        }
-    },
+    PostgresDirectory, PostgresStep, PgRow,
     now: "(extract(epoch from clock_timestamp()) * 1000000)::bigint",
     lock: " for update"
 }

@@ -32,10 +32,7 @@ impl SqliteDirectory {
 }
 
 implement! {
-    SqliteDirectory, SqliteStep, Sqlite, SqlitePool, SqliteRow,
-    // With the lock: a transaction that reads first could not get it later.
-    begin: |pool: &SqlitePool| { let pool = pool.clone(); async move { pool.begin().await } },
-    snapshot: |pool: &SqlitePool| { let pool = pool.clone(); async move { pool.begin().await } },
+    SqliteDirectory, SqliteStep, SqliteRow,
     now: "cast(unixepoch('subsec') * 1000000 as integer)",
     lock: ""
 }

@@ -1,16 +1,15 @@
 //! The statements, which are the same for both databases and compiled once for each.
 
-/// Implements the store for one database. What differs is how a change begins, what the clock is called, and what locks rows.
+/// Implements the store for one database. What differs is what the clock is called, and what locks rows.
 macro_rules! implement {
     (
-        $store:ident, $step:ident, $database:ident, $pool:ident, $row:ident,
-        begin: $begin:expr, snapshot: $snapshot:expr, now: $now:literal, lock: $lock:literal
+        $store:ident, $step:ident, $row:ident, now: $now:literal, lock: $lock:literal
     ) => {
         impl DirectoryStore for $store {
             type Step = $step;
 
             async fn begin(&self) -> Result<$step, StoreError> {
-                let mut transaction: Transaction<$database> = $begin(&self.pool).await?;
+                let mut transaction = self.pool.begin().await?;
                 // Held first, and looked at only then: the clock too.
                 let held = sqlx::query(concat!("select one from directory_head where one = 1", $lock));
                 held.execute(&mut *transaction).await?;
@@ -29,7 +28,7 @@ macro_rules! implement {
             }
 
             async fn everything(&self) -> Result<Everything, StoreError> {
-                let mut transaction: Transaction<$database> = $snapshot(&self.pool).await?;
+                let mut transaction = self.pool.snapshot().await?;
                 let revision = sqlx::query_scalar("select revision from directory_head");
                 let revision = revision.fetch_one(&mut *transaction).await?;
                 let servers = sqlx::query("select * from directory_servers").fetch_all(&mut *transaction).await?;
@@ -61,7 +60,7 @@ macro_rules! implement {
                      where name = $4 and lease = $5 returning zones_revision"
                 ));
                 let query = query.bind(lease_micros).bind(load).bind(i64::from(players)).bind(server).bind(lease);
-                Ok(query.fetch_optional(&self.pool).await?)
+                Ok(query.fetch_optional(&mut self.pool.writer().await?).await?)
             }
 
             async fn servers(&self, after: &str, servers_max: i64) -> Result<Vec<StoredServer>, StoreError> {

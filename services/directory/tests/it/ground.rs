@@ -62,7 +62,9 @@ pub(crate) fn wanting(zone: Zone) -> Exchange {
 pub(crate) async fn lease_ends_now(database: &Database, server: &str) {
     let statement = "update directory_servers set lease_until = 1 where name = $1";
     match database {
-        Database::Sqlite(pool) => drop(sqlx::query(statement).bind(server).execute(pool).await.unwrap()),
+        Database::Sqlite(pool) => {
+            sqlx::query(statement).bind(server).execute(&mut pool.writer().await.unwrap()).await.unwrap();
+        }
         Database::Postgres(pool) => drop(sqlx::query(statement).bind(server).execute(pool).await.unwrap()),
     }
 }

@@ -61,7 +61,7 @@ async fn what_is_gone_is_told(test: TestDatabase) {
     record(&test.database, 4).await;
     let both = "update outbox_heads set pruned = 3; delete from outbox where sequence in (1, 3)";
     match &test.database {
-        Database::Sqlite(pool) => drop(sqlx::raw_sql(both).execute(pool).await.unwrap()),
+        Database::Sqlite(pool) => drop(sqlx::raw_sql(both).execute(&mut pool.writer().await.unwrap()).await.unwrap()),
         Database::Postgres(pool) => drop(sqlx::raw_sql(both).execute(pool).await.unwrap()),
     }
     let listed = Listed { database: test.database.clone(), stores: vec![STORE], message_bytes_max: 100_000 };

@@ -40,6 +40,9 @@ pub trait Backend: sqlx::Database {
     /// How a transaction begins that may write.
     const BEGIN: &'static str;
 
+    /// How a transaction begins that reads, and sees one moment throughout.
+    const SNAPSHOT: &'static str;
+
     /// Has the database itself end statements at the deadline.
     #[doc(hidden)]
     fn arm(
@@ -54,6 +57,7 @@ pub trait Backend: sqlx::Database {
 
 impl Backend for Sqlite {
     const BEGIN: &'static str = "begin immediate";
+    const SNAPSHOT: &'static str = "begin";
 
     async fn arm(connection: &mut SqliteConnection, deadline: &Arc<Deadline>) -> Result<(), Error> {
         let deadline = Arc::clone(deadline);
@@ -68,6 +72,7 @@ impl Backend for Sqlite {
 
 impl Backend for Postgres {
     const BEGIN: &'static str = "begin";
+    const SNAPSHOT: &'static str = "begin isolation level repeatable read, read only";
 
     /// The server has the bound from each connection's beginning: `statement_timeout`.
     async fn arm(_: &mut PgConnection, _: &Arc<Deadline>) -> Result<(), Error> {

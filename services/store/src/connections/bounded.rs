@@ -40,10 +40,10 @@ impl<DB: Backend> Connection<DB> {
         Self { inner: Some(inner), deadline, statement_max, is_in_transaction: false, is_broken: false }
     }
 
-    pub(super) async fn begin(&mut self) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self, statement: &'static str) -> Result<(), Error> {
         // Before it is known: whoever gives up meanwhile may leave one behind.
         self.is_in_transaction = true;
-        self.execute(DB::BEGIN).await.map(drop)
+        self.execute(statement).await.map(drop)
     }
 
     pub(super) async fn end(&mut self, statement: &'static str) -> Result<(), Error> {

@@ -96,6 +96,26 @@ fn those_who_wait_to_write_leave_the_readers_their_connections() {
     });
 }
 
+#[test]
+fn what_reads_does_not_write_and_sees_one_moment_beside_whoever_writes() {
+    run(Kind::Sqlite, &[], async |test| {
+        let Database::Sqlite(pool) = &test.database else { panic!("no file") };
+        let write = "delete from outbox";
+        sqlx::query(write).execute(pool).await.unwrap_err();
+        let count = async |transaction: &mut zonecast_store::SqliteConnection| {
+            sqlx::query_scalar::<_, i64>("select count(*) from outbox").fetch_one(transaction).await.unwrap()
+        };
+        let mut snapshot = pool.snapshot().await.unwrap();
+        assert_eq!(count(&mut snapshot).await, 0);
+        record(&test.database, &[change(1)], true).await.unwrap();
+        assert_eq!(count(&mut snapshot).await, 0);
+        sqlx::query(write).execute(&mut *snapshot).await.unwrap_err();
+        drop(snapshot);
+        assert_eq!(count(&mut pool.acquire().await.unwrap()).await, 1);
+        sqlx::query(write).execute(&mut pool.writer().await.unwrap()).await.unwrap();
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn a_new_file_is_for_nobody_else() {

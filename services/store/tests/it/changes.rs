@@ -102,7 +102,9 @@ async fn a_database_of_an_earlier_version_is_whole_only_at_its_end(test: TestDat
                      alter table outbox drop column published_at; alter table outbox_heads drop column pruned; \
                      delete from zonecast_migrations_outbox where version = 3";
     match &test.database {
-        Database::Sqlite(pool) => drop(sqlx::raw_sql(backwards).execute(pool).await.unwrap()),
+        Database::Sqlite(pool) => {
+            sqlx::raw_sql(backwards).execute(&mut pool.writer().await.unwrap()).await.unwrap();
+        }
         Database::Postgres(pool) => drop(sqlx::raw_sql(backwards).execute(pool).await.unwrap()),
     }
     let outbox: &Migrations = &zonecast_store::MIGRATIONS;

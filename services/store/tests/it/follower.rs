@@ -105,7 +105,7 @@ async fn notes(database: &Database) -> Vec<i64> {
 async fn prepared(test: &TestDatabase) {
     let table = "create table notes (sequence bigint primary key)";
     match &test.database {
-        Database::Sqlite(pool) => drop(sqlx::raw_sql(table).execute(pool).await.unwrap()),
+        Database::Sqlite(pool) => drop(sqlx::raw_sql(table).execute(&mut pool.writer().await.unwrap()).await.unwrap()),
         Database::Postgres(pool) => drop(sqlx::raw_sql(table).execute(pool).await.unwrap()),
     }
 }

@@ -228,7 +228,7 @@ async fn what_the_broker_will_never_take_is_parked_at_once_and_can_be_sent_again
     // As the outbox's page says.
     let again = "update outbox set due_at = occurred_at, attempts = 0 where sequence = 1";
     match &test.database {
-        Database::Sqlite(pool) => drop(sqlx::query(again).execute(pool).await.unwrap()),
+        Database::Sqlite(pool) => drop(sqlx::query(again).execute(&mut pool.writer().await.unwrap()).await.unwrap()),
         Database::Postgres(pool) => drop(sqlx::query(again).execute(pool).await.unwrap()),
     }
     run_until(&test, &heard, 1).await;
@@ -259,7 +259,7 @@ async fn take_lease(database: &Database) {
     match database {
         Database::Sqlite(pool) => {
             let take = "update outbox_relays set holder = ?, until = 9000000000000";
-            sqlx::query(take).bind(holder).execute(pool).await.unwrap();
+            sqlx::query(take).bind(holder).execute(&mut pool.writer().await.unwrap()).await.unwrap();
         }
         Database::Postgres(pool) => {
             let take = "update outbox_relays set holder = $1, until = 'infinity'";
@@ -271,7 +271,11 @@ async fn take_lease(database: &Database) {
 pub(crate) async fn expire_leases(database: &Database) {
     match database {
         Database::Sqlite(pool) => {
-            sqlx::query("update outbox_relays set until = 0").execute(pool).await.map(|_| ()).unwrap();
+            sqlx::query("update outbox_relays set until = 0")
+                .execute(&mut pool.writer().await.unwrap())
+                .await
+                .map(|_| ())
+                .unwrap();
         }
         Database::Postgres(pool) => {
             sqlx::query("update outbox_relays set until = 'epoch'").execute(pool).await.map(|_| ()).unwrap();
