@@ -17,6 +17,7 @@ mod node;
 mod postgres;
 mod process;
 mod python;
+mod services_bench;
 mod sim;
 mod testing;
 mod tidy;
@@ -57,6 +58,7 @@ enum Command {
     Sim(sim::Options),
     Chaos(chaos::Options),
     Bakeoff(bakeoff::Options),
+    ServicesBench(services_bench::Options),
     Ci(ci::Options),
 }
 
@@ -81,6 +83,7 @@ fn perform(command: Command) -> Result<()> {
         Command::Sim(options) => sim::run(&workspace, &options),
         Command::Chaos(options) => chaos::run(&workspace, &options),
         Command::Bakeoff(options) => bakeoff::run(&workspace, &options),
+        Command::ServicesBench(options) => services_bench::run(&workspace, &options),
         Command::Ci(options) => ci::run(&workspace, &options),
     }
 }

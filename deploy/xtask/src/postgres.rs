@@ -30,15 +30,10 @@ const READY: &str = "database system is ready to accept connections";
 /// Longest time that a server takes to start on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The server is for tests: what a loss of power would cost is nothing.
-const SETTINGS: [&str; 6] = [
-    "listen_addresses=",
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
-    "max_connections=200",
-    "log_min_messages=log",
-];
+const SETTINGS: [&str; 3] = ["listen_addresses=", "max_connections=200", "log_min_messages=log"];
+
+/// Of a server for tests: what a loss of power would cost is nothing.
+const HASTE: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
 /// A running server; it ends, and its files go, when this is dropped.
 pub(crate) struct Postgres {
@@ -50,19 +45,28 @@ impl Postgres {
     /// Starts a server in a directory of its own, on a Unix socket in it. Installs PostgreSQL where it is missing and
     /// can be.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&HASTE)
+    }
+
+    /// As [`start`](Self::start), for what is measured: a commit is on the disk.
+    pub(crate) fn start_durable() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &[&str]) -> Result<Self> {
         let programs = programs()?;
         let account = Account::find()?;
         // Not below the target directory: another account may have no way to it, and a socket's path must be short.
         let place = env::temp_dir().join(format!("zonecast-postgres-{}", std::process::id()));
         fs::create_dir(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        let started = Self::start_in(&place, &programs, account.as_ref());
+        let started = Self::start_in(&place, &programs, account.as_ref(), settings);
         if started.is_err() {
             let _ = fs::remove_dir_all(&place);
         }
         started.map(|child| Self { child, place })
     }
 
-    fn start_in(place: &Path, programs: &Path, account: Option<&Account>) -> Result<Child> {
+    fn start_in(place: &Path, programs: &Path, account: Option<&Account>, settings: &[&str]) -> Result<Child> {
         fs::set_permissions(place, fs::Permissions::from_mode(0o700))?;
         if let Some(account) = account {
             chown(place, Some(account.user), Some(account.group))?;
@@ -74,7 +78,7 @@ impl Postgres {
             .context("no cluster can be made")?;
         let mut server = Command::new(programs.join("postgres"));
         server.arg("-D").arg(&data).arg("-k").arg(place);
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(settings) {
             server.args(["-c", setting]);
         }
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

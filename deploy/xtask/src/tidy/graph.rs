@@ -9,7 +9,7 @@ use super::Finding;
 
 /// Who may use whom: the directory of a member, and the directories of the members that it may name. A `*` at the end
 /// stands for everything below. Whatever a member reaches through others follows from this.
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: [(&str, &[&str]); 12] = [
     ("protocol", &[]),
     ("protocol/access", &["protocol"]),
     ("broker/core", &["protocol"]),
@@ -20,6 +20,8 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ("loadtest", &["protocol", "client"]),
     ("loadtest/bakeoff", &["protocol", "broker/core", "loadtest"]),
     ("loadtest/trials", &["protocol", "protocol/access", "broker", "client"]),
+    // Puts up a broker with services and calls them as anybody would.
+    ("loadtest/services", &["protocol", "protocol/access", "broker", "client", "services/*"]),
     ("deploy/*", &["*"]),
 ];
 
