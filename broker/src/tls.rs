@@ -16,10 +16,11 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 use thiserror::Error;
+use zonecast_access::{certificate_expires_at, certificate_names};
 use zonecast_protocol::ALPN;
 
+pub(crate) use self::certificate::check_names_client;
 pub use self::certificate::client_named_by;
-pub(crate) use self::certificate::{check_names_client, names};
 pub use self::restart::{ResetSecret, SecretTooShort};
 
 /// A broker's certificate chain and key, and the authorities whose client certificates it demands.
@@ -138,13 +139,13 @@ impl BrokerTls {
     /// The DNS names and URIs that the broker's certificate is for.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.certificates.first().map_or_else(Vec::new, certificate::names)
+        self.certificates.first().map_or_else(Vec::new, certificate_names)
     }
 
     /// When the broker's certificate expires, in seconds since 1970; `None` when that cannot be read.
     #[must_use]
     pub fn expires_at(&self) -> Option<u64> {
-        certificate::expires_at(self.certificates.first()?)
+        certificate_expires_at(self.certificates.first()?)
     }
 
     /// The private key as the secret that is kept over restarts.

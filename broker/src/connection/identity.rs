@@ -2,6 +2,7 @@
 
 use quinn::Connection;
 use rustls::pki_types::CertificateDer;
+use zonecast_access::certificate_names;
 use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
 
 use crate::{ClientIdentity, admission::Place, grant::Grant, tls, worker::Worker};
@@ -22,7 +23,7 @@ pub(super) fn check(
         if config.client_identity == ClientIdentity::San {
             tls::check_names_client(&certificate, client)?;
         }
-        if let Some(name) = tls::names(&certificate).into_iter().next() {
+        if let Some(name) = certificate_names(&certificate).into_iter().next() {
             identity = name;
         }
     }

@@ -1,7 +1,8 @@
-//! What is read out of certificates: whom they name, and until when they count.
+//! Which client a certificate names.
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
+use zonecast_access::certificate_names;
 use zonecast_protocol::{ClientId, Refusal, wire::ErrorCode};
 
 /// What stands before the client's id in a URI that names a client: an id may hold what a DNS name may not.
@@ -10,16 +11,10 @@ const CLIENT_URI: &str = "zonecast://client/";
 /// Names of a certificate that a refusal speaks of; one may have thousands.
 const NAMES_TOLD_MAX: usize = 4;
 
-/// The DNS names and URIs that a certificate is for, in its own order.
-pub(crate) fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
-    let Ok(parsed) = EndEntityCert::try_from(certificate) else { return Vec::new() };
-    parsed.valid_dns_names().chain(parsed.valid_uri_names()).map(str::to_owned).collect()
-}
-
 /// The client that a certificate names first: what a tool calls itself that shows it.
 #[must_use]
 pub fn client_named_by(certificate: &CertificateDer<'_>) -> Option<ClientId> {
-    let names = names(certificate);
+    let names = certificate_names(certificate);
     let by_uri = names.iter().filter_map(|name| name.strip_prefix(CLIENT_URI));
     // Neither a URI nor a wildcard is an id.
     by_uri.chain(names.iter().map(String::as_str)).find_map(|name| ClientId::new(name).ok())
@@ -36,7 +31,7 @@ pub(crate) fn check_names_client(certificate: &CertificateDer<'_>, client: &Clie
     if names_it {
         return Ok(());
     }
-    let names = names(certificate);
+    let names = certificate_names(certificate);
     let told = match names.as_slice() {
         [] => "nobody (it has no subject alternative name)".to_owned(),
         some => some.iter().take(NAMES_TOLD_MAX).map(String::as_str).collect::<Vec<_>>().join(", "),
@@ -47,87 +42,15 @@ pub(crate) fn check_names_client(certificate: &CertificateDer<'_>, client: &Clie
     ))
 }
 
-/// When the certificate expires, in seconds since 1970. `None` when it is not one, or ends before 1970.
-pub(crate) fn expires_at(certificate: &CertificateDer<'_>) -> Option<u64> {
-    let (certificate, _) = element(certificate, SEQUENCE)?;
-    let (mut rest, _) = element(certificate, SEQUENCE)?;
-    // The version; old certificates have none.
-    if let Some((_, after)) = element(rest, EXPLICIT_0) {
-        rest = after;
-    }
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-        // Serial number, algorithm, issuer.
-        rest = element(rest, tag)?.1;
-    }
-    let (validity, _) = element(rest, SEQUENCE)?;
-    let not_before = [UTC_TIME, GENERALIZED_TIME].into_iter().find_map(|tag| element(validity, tag))?;
-    match element(not_before.1, UTC_TIME) {
-        // Two digits for the year: from 1950 to 2049.
-        Some((time, _)) => {
-            let year = u64::from(number(time.get(..2)?)?);
-            seconds(if year < 50 { 2000 + year } else { 1900 + year }, time.get(2..)?)
-        }
-        None => {
-            let (time, _) = element(not_before.1, GENERALIZED_TIME)?;
-            seconds(u64::from(number(time.get(..4)?)?), time.get(4..)?)
-        }
-    }
-}
-
-/// Tags of DER.
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const EXPLICIT_0: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
-/// The content of the element at the start, if it has the tag, and what follows it.
-fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = input.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        short @ 0..0x80 => (usize::from(short), rest),
-        long => {
-            let (bytes, rest) =
-                rest.split_at_checked(usize::from(long & 0x7f)).filter(|(bytes, _)| bytes.len() <= 4)?;
-            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-    };
-    if found == tag { rest.split_at_checked(length) } else { None }
-}
-
-/// Decimal digits as a number.
-fn number(digits: &[u8]) -> Option<u32> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Seconds from 1970 to a time that is written as `MMDDHHMMSSZ` in the year.
-fn seconds(year: u64, rest: &[u8]) -> Option<u64> {
-    let part = |at: usize| rest.get(at..at + 2).and_then(number).map(u64::from);
-    let (month, day) = (part(0)?, part(2)?);
-    let (hour, minute, second) = (part(4)?, part(6)?, part(8)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Years that begin in March have their leap day at the end.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day_of_year = (153 * month + 2) / 5 + day - 1;
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
-    // Days from 1 March of the year 0 to 1970.
-    let since_1970 = days.checked_sub(719_468)?;
-    Some(((since_1970 * 24 + hour) * 60 + minute) * 60 + second)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn certificate(names: Vec<rcgen::SanType>, year: i32) -> CertificateDer<'static> {
+    fn certificate(names: Vec<rcgen::SanType>) -> CertificateDer<'static> {
         let mut params = rcgen::CertificateParams::default();
         params.subject_alt_names = names;
-        params.not_after = rcgen::date_time_ymd(year, 2, 28);
         params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
@@ -142,7 +65,7 @@ mod tests {
     #[test]
     fn a_certificate_names_clients_by_dns_names_wildcards_addresses_and_uris() {
         let admits = |names: &[rcgen::SanType], client: &str| {
-            check_names_client(&certificate(names.to_vec(), 2030), &ClientId::new(client).unwrap()).is_ok()
+            check_names_client(&certificate(names.to_vec()), &ClientId::new(client).unwrap()).is_ok()
         };
         assert!(admits(&[dns("shard-1")], "shard-1") && !admits(&[dns("shard-1")], "shard-2"));
         assert!(admits(&[dns("a.games"), dns("b.games")], "b.games"));
@@ -160,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_tool_is_called_as_its_certificate_says() {
-        let called = |names: &[rcgen::SanType]| client_named_by(&certificate(names.to_vec(), 2030));
+        let called = |names: &[rcgen::SanType]| client_named_by(&certificate(names.to_vec()));
         let client = |id: &str| Some(ClientId::new(id).unwrap());
         assert_eq!(called(&[dns("a.games"), uri("zonecast://client/7")]), client("7"));
         assert_eq!(called(&[uri("https://a"), dns("*.a.games"), dns("b.games")]), client("b.games"));
@@ -170,31 +93,23 @@ mod tests {
     #[test]
     fn a_refusal_names_both() {
         let client = ClientId::new("shard-2").unwrap();
-        let refusal = check_names_client(&certificate(vec![dns("shard-1")], 2030), &client).unwrap_err();
+        let refusal = check_names_client(&certificate(vec![dns("shard-1")]), &client).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Unauthenticated);
         assert!(refusal.message.contains("shard-2") && refusal.message.contains("shard-1"), "{}", refusal.message);
-        let refusal = check_names_client(&certificate(vec![], 2030), &client).unwrap_err();
+        let refusal = check_names_client(&certificate(vec![]), &client).unwrap_err();
         assert!(refusal.message.contains("nobody"), "{}", refusal.message);
-    }
-
-    #[test]
-    fn the_end_of_validity_is_read() {
-        for (year, seconds) in [(2001, 983_318_400), (2024, 1_709_078_400), (2060, 2_845_152_000)] {
-            assert_eq!(expires_at(&certificate(vec![], year)), Some(seconds), "28 February {year}");
-        }
-        assert_eq!(expires_at(&CertificateDer::from(vec![0x30, 0x80])), None);
     }
 
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0_usize..300, flip: u8) {
-            let mut real = certificate(vec![dns("a")], 2030).to_vec();
+            let mut real = certificate(vec![dns("a")]).to_vec();
             if let Some(byte) = real.get_mut(at) {
                 *byte ^= flip;
             }
             for bytes in [bytes, real] {
                 let certificate = CertificateDer::from(bytes);
-                let _ = (expires_at(&certificate), names(&certificate));
+                let _ = client_named_by(&certificate);
                 let _ = check_names_client(&certificate, &ClientId::new("a").unwrap());
             }
         }

@@ -36,18 +36,17 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
             "any client that can reach the broker may do everything: neither tokens nor client certificates are asked for"
         );
     }
-    tls_reload::tell("certificates are loaded", &config.tls);
+    tls_reload::tell_broker("certificates are loaded", &config.tls);
     let grace = config.shutdown_grace;
     let broker = Broker::start(config).await.context("the broker cannot start")?;
     let admin = broker.admin_addr().map(tracing::field::display);
     tracing::info!(listen = %broker.local_addr(), admin, "broker is listening");
 
-    let tls = settings.tls;
     // Ends with the process; tokens expire all the same while the broker drains.
     let _keeping = keeper.map(|keeper| tokio::spawn(keeper.keep()));
     let name = tokio::select! {
         name = signals.next() => name,
-        never = tls_reload::keep_fresh(&broker, &tls.files, tls.seen, tls.reload_interval, hangup) => match never {},
+        never = tls_reload::keep_fresh(settings.tls, hangup, |files| tls_reload::reload_broker(&broker, files)) => match never {},
     };
     tracing::info!(
         signal = name,

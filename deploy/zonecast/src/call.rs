@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
+    path::Path,
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::AsciiMetadataValue,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::cli::CallArgs;
@@ -100,9 +101,12 @@ async fn connect(args: &CallArgs) -> anyhow::Result<Channel> {
     let Some(ca) = &args.ca else {
         bail!("no authority to trust: give --ca FILE or set ZONECAST_CA; `zonecast cert` and `zonecast dev` make one");
     };
-    let ca = std::fs::read_to_string(ca).with_context(|| format!("{} cannot be read", ca.display()))?;
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     let name = args.server_name.as_ref().unwrap_or(&args.services.host);
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)).domain_name(name);
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)).domain_name(name);
+    if let Some((certificate, key)) = args.cert.as_deref().zip(args.key.as_deref()) {
+        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    }
     let endpoint = Endpoint::from_shared(format!("https://{}", args.services))?.tls_config(tls)?;
     let endpoint = endpoint.connect_timeout(Duration::from_secs(args.timeout));
     endpoint.connect().await.with_context(|| format!("the services at {} cannot be reached", args.services))

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use serde::Deserialize;
 use tokio::sync::Mutex;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use zonecast_api::auth::v1::auth_service_client::AuthServiceClient;
 use zonecast_auth::NewCredential;
 use zonecast_client::ClientConfig;
@@ -42,14 +42,18 @@ pub(crate) fn endpoint(address: &str, server_name: &str, ca: &str) -> anyhow::Re
 }
 
 /// Services at a URL; where no authority (PEM) is given, those that the system trusts may have signed their certificate.
+/// `identity` is what is shown to them.
 ///
 /// # Errors
 /// The authority is none, or the URL.
-pub(crate) fn endpoint_at(url: &str, ca: Option<&[u8]>) -> anyhow::Result<Endpoint> {
-    let tls = match ca {
+pub(crate) fn endpoint_at(url: &str, ca: Option<&[u8]>, identity: Option<Identity>) -> anyhow::Result<Endpoint> {
+    let mut tls = match ca {
         Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
         None => ClientTlsConfig::new().with_native_roots(),
     };
+    if let Some(identity) = identity {
+        tls = tls.identity(identity);
+    }
     Ok(Endpoint::from_shared(url.to_owned())?.tls_config(tls)?)
 }
 
@@ -58,6 +62,8 @@ pub(crate) fn endpoint_at(url: &str, ca: Option<&[u8]>) -> anyhow::Result<Endpoi
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Written {
     client_id: String,
+    /// None for one that is known by a certificate.
+    #[serde(default)]
     secret: String,
 }
 
@@ -89,7 +95,12 @@ impl Credential {
 
     /// As it stands in a file.
     pub(crate) fn json(credential: &NewCredential) -> String {
-        serde_json::json!({"clientId": credential.client_id, "secret": credential.secret}).to_string()
+        let NewCredential { client_id, secret } = credential;
+        let written = match secret.as_str() {
+            "" => serde_json::json!({"clientId": client_id}),
+            secret => serde_json::json!({"clientId": client_id, "secret": secret}),
+        };
+        written.to_string()
     }
 
     /// A client that shows tokens for it to the broker.

@@ -13,10 +13,10 @@ use zonecast_access::RightsClaim;
 use zonecast_auth::{Auth, AuthConfig, NewCredential};
 use zonecast_doors::{
     Bearers, EntranceLimits,
-    grpc::{GrpcLimits, GrpcTls},
+    grpc::{ClientCertificates, GrpcLimits, GrpcTls},
 };
 use zonecast_host::{BrokerEnd, GrpcEnd, Host, HostConfig};
-use zonecast_protocol::{Rights, WorldName};
+use zonecast_protocol::{Rights, WorldName, auth::v1::CreateCredentialRequest};
 use zonecast_store::{Database, DatabaseOptions, DatabaseUrl};
 
 use crate::{
@@ -44,7 +44,8 @@ pub(crate) async fn start(
     spawn_points: impl IntoIterator<Item = (WorldName, [f64; 2])>,
 ) -> anyhow::Result<LocalServices> {
     let pem = &local.pem;
-    let tls = GrpcTls { certificate: pem.certificate.clone(), key: pem.key.clone(), client_ca: None };
+    let tls =
+        GrpcTls { certificate: pem.certificate.clone(), key: pem.key.clone(), clients: ClientCertificates::Unwanted };
     let credential = Arc::new(OnceLock::<Credential>::new());
     let connects = |id: &str| {
         let credential = Arc::clone(&credential);
@@ -106,7 +107,13 @@ impl LocalServices {
         scopes: &[&str],
         rights: &str,
     ) -> anyhow::Result<NewCredential> {
-        Ok(Auth::bootstrap(&self.database, subject, scopes, rights).await?)
+        let request = CreateCredentialRequest {
+            subject: subject.to_owned(),
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            rights: rights.to_owned(),
+            ..Default::default()
+        };
+        Ok(Auth::bootstrap(&self.database, &request).await?)
     }
 
     /// Gives tokens for a credential.

@@ -6,9 +6,11 @@ use std::{
 };
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 use zonecast_auth::{Auth, AuthConfig};
 use zonecast_doors::Bearers;
 use zonecast_host::{Definition, Host};
+use zonecast_protocol::auth::v1::CreateCredentialRequest;
 use zonecast_store::Database;
 
 use crate::{
@@ -18,6 +20,7 @@ use crate::{
     logging::{self, Destination},
     settings,
     signals::Signals,
+    tls_reload::{self, TlsFiles},
     trust::now_s,
 };
 
@@ -41,7 +44,7 @@ pub(crate) fn definitions(ServiceConfigs { auth, directory }: ServiceConfigs) ->
     ]
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT; takes new certificates at SIGHUP and when their files change.
 ///
 /// # Errors
 /// The settings are not valid, or the services cannot start.
@@ -50,6 +53,7 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     let log = logging::start(&settings.log, Destination::of_broker(settings.log.format))?;
     // Before they start: from here on a signal must not end the process with calls under way.
     let mut signals = Signals::new().context("signals cannot be watched")?;
+    let hangup = signal(SignalKind::hangup()).context("signals cannot be watched")?;
 
     let trust = settings.services.auth.trust.subscribe();
     let services = named(settings.services, &args.names);
@@ -60,6 +64,7 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     }
     let database = settings.host.database.url.to_string();
     tracing::info!(version = cli::VERSION, services = names, database, "services are starting");
+    tls_reload::tell_services("certificates are loaded", &settings.host.grpc.tls);
     let grace = settings.host.shutdown_grace;
     let calls_by_broker = settings.host.broker.calls.is_some();
     match settings.keeper {
@@ -74,7 +79,12 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     let admin = host.admin_address().map(tracing::field::display);
     tracing::info!(listen = %host.grpc_address(), admin, calls_by_broker, "services are listening");
 
-    let name = signals.next().await;
+    let required = settings.client_certificate_required;
+    let reload = |files: &TlsFiles| tls_reload::reload_services(&host, files, required);
+    let name = tokio::select! {
+        name = signals.next() => name,
+        never = tls_reload::keep_fresh(settings.tls, hangup, reload) => match never {},
+    };
     tracing::info!(
         signal = name,
         grace_ms = grace.as_millis(),
@@ -115,8 +125,10 @@ pub(crate) async fn credential(args: CredentialArgs) -> anyhow::Result<()> {
     let _log = logging::start(&log, Destination::Stderr)?;
     let database = Database::open(&options).await.with_context(|| options.url.to_string())?;
     zonecast_auth::MIGRATIONS.check(&database).await?;
-    let scopes: Vec<&str> = args.scopes.iter().map(String::as_str).collect();
-    let made = Auth::bootstrap(&database, &args.subject, &scopes, &args.rights).await;
+    let CredentialArgs { subject, scopes, rights, certificate_name, settings: _ } = args;
+    let certificate_name = certificate_name.unwrap_or_default();
+    let request = CreateCredentialRequest { subject, scopes, rights, certificate_name };
+    let made = Auth::bootstrap(&database, &request).await;
     database.close().await;
     writeln!(io::stdout().lock(), "{}", Credential::json(&made?))?;
     Ok(())

@@ -20,16 +20,12 @@ mod slot;
 mod table;
 mod tokens;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use zonecast_broker::BrokerConfig;
 use zonecast_protocol::Limits;
 
-use crate::{
-    logging::LogSettings,
-    tls_reload::{Fingerprint, TlsFiles},
-    trust::TokenSettings,
-};
+use crate::{logging::LogSettings, tls_reload::TlsSource, trust::TokenSettings};
 
 use pem_files::Loaded;
 pub(crate) use problem::{Problem, Problems};
@@ -99,17 +95,6 @@ pub(crate) struct Settings {
     pub(crate) tokens: Option<TokenSettings>,
     /// How it logs.
     pub(crate) log: LogSettings,
-}
-
-/// Where the certificates come from, and how to find out that they have changed.
-#[derive(Debug)]
-pub(crate) struct TlsSource {
-    /// The files.
-    pub(crate) files: TlsFiles,
-    /// What was in them when the settings were checked.
-    pub(crate) seen: Fingerprint,
-    /// How often to look at them; 0 is never.
-    pub(crate) reload_interval: Duration,
 }
 
 /// Gathers and checks the settings.
@@ -247,13 +232,13 @@ fn settings(draft: Draft, loaded: Loaded, tokens: Option<TokenSettings>) -> Sett
         key: _,
         client_ca: _,
         reset_secret: _,
-        reload_interval,
+        reload_interval: _,
         services: _,
         tokens: _,
         auth: _,
         directory: _,
     } = draft;
-    let Loaded { tls, files, seen, reset_secret } = loaded;
+    let Loaded { tls, source, reset_secret } = loaded;
     // Whatever payload is permitted must fit into a frame; the table's range keeps this from overflowing.
     limits.frame_bytes_max = limits.payload_bytes_max.saturating_add(Limits::FRAME_OVERHEAD_BYTES);
     let broker = BrokerConfig {
@@ -277,7 +262,7 @@ fn settings(draft: Draft, loaded: Loaded, tokens: Option<TokenSettings>) -> Sett
         worlds_labelled_max,
         shutdown_grace,
     };
-    Settings { broker, tls: TlsSource { files, seen, reload_interval }, tokens, log }
+    Settings { broker, tls: source, tokens, log }
 }
 
 /// The name that resembles the given one most: as a whole, or in its last part (a key without its section).

@@ -18,7 +18,7 @@ use zonecast_broker::{Broker, BrokerConfig, BrokerTls};
 use zonecast_client::{Client, ClientConfig, TlsConfig};
 use zonecast_doors::{
     Bearers, EntranceLimits, broker,
-    grpc::{GrpcLimits, GrpcTls},
+    grpc::{ClientCertificates, GrpcLimits, GrpcTls},
 };
 use zonecast_host::{BrokerEnd, Definition, GrpcEnd, Host, HostConfig};
 use zonecast_protocol::{Rights, users::v1::ListUsersRequest};
@@ -89,7 +89,7 @@ impl Ground {
             migrate: true,
             grpc: GrpcEnd {
                 listen: loopback,
-                tls: GrpcTls { certificate: certificate.clone(), key, client_ca: None },
+                tls: GrpcTls { certificate: certificate.clone(), key, clients: ClientCertificates::Unwanted },
                 limits: GrpcLimits::default(),
             },
             broker: BrokerEnd {

@@ -5,6 +5,7 @@
 //! - [`Keys`] are the issuer's public keys, from a JWKS; [`SigningKey`] is the issuer's side.
 //! - [`Trust`] is all that a verifier knows: issuer, audience, keys, and which logins were revoked. [`Trust::admit`] is the
 //!   whole check.
+//! - [`certificate_names`] and [`certificate_expires_at`] read what TLS certificates say of their bearers.
 //! - [`Ticket`] is what a player shows to a game server to be let in.
 //!
 //! Tokens are JWTs (RFC 7519) with EdDSA over Ed25519 (RFC 8037) and no other algorithm, whatever a token's header says;
@@ -16,6 +17,7 @@
 //!
 //! [`Rights`]: zonecast_protocol::Rights
 
+mod certificate;
 mod claims;
 mod keys;
 mod rights;
@@ -23,6 +25,7 @@ mod ticket;
 mod token;
 mod trust;
 
+pub use certificate::{certificate_expires_at, certificate_names};
 pub use claims::{Claims, Subject, SubjectError};
 pub use keys::{BadKeys, Keys, SigningError, SigningKey};
 pub use rights::{RightsClaim, RightsError};

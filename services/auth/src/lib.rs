@@ -50,7 +50,7 @@ pub const NAME: &str = "auth";
 const USERS: &str = "users";
 
 /// Its tables.
-pub const MIGRATIONS: Migrations = migrations!("auth", 1 "0001_auth");
+pub const MIGRATIONS: Migrations = migrations!("auth", 1 "0001_auth", 2 "0002_auth_certificates");
 
 /// The service, for the list of all services.
 #[must_use]

@@ -14,7 +14,7 @@ use zonecast_store::{Database, Uuid};
 
 pub(crate) use accounts::{Account, WayIn};
 pub(crate) use audit::Entry;
-pub(crate) use credentials::StoredCredential;
+pub(crate) use credentials::{Proof, StoredCredential};
 pub(crate) use identities::{Linked, StoredIdentity, Unlinked};
 pub(crate) use issuing::StoredKey;
 pub(crate) use logins::{Ending, LoggedIn, NewLogin, Refreshed};

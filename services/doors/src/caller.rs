@@ -1,8 +1,9 @@
 //! Who calls, and what that one may do.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::request::Parts;
+use rustls::pki_types::CertificateDer;
 use tonic::{Request, Status};
 use zonecast_access::{Claims, Subject};
 use zonecast_protocol::{Refusal, Rights};
@@ -14,6 +15,7 @@ use crate::connections::link;
 pub struct Caller {
     identity: Identity,
     origin: Origin,
+    certificate: Option<Arc<CertificateDer<'static>>>,
 }
 
 #[derive(Clone)]
@@ -39,28 +41,39 @@ pub enum Origin {
 }
 
 impl Caller {
+    fn new(identity: Identity) -> Self {
+        Self { identity, origin: Origin::Within, certificate: None }
+    }
+
     /// Whoever is on this machine, where no identities are configured: may do everything.
     #[must_use]
     pub fn local() -> Self {
-        Self { identity: Identity::Local, origin: Origin::Within }
+        Self::new(Identity::Local)
     }
 
     /// Somebody of whom nothing is known.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { identity: Identity::Anonymous, origin: Origin::Within }
+        Self::new(Identity::Anonymous)
     }
 
     /// The bearer of a token that was admitted.
     #[must_use]
     pub fn known(claims: Claims) -> Self {
-        Self { identity: Identity::Known(Box::new(claims)), origin: Origin::Within }
+        Self::new(Identity::Known(Box::new(claims)))
     }
 
     /// The same, from there.
     #[must_use]
     pub fn from_origin(mut self, origin: Origin) -> Self {
         self.origin = origin;
+        self
+    }
+
+    /// The same, who has shown a certificate.
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Option<Arc<CertificateDer<'static>>>) -> Self {
+        self.certificate = certificate;
         self
     }
 
@@ -76,6 +89,13 @@ impl Caller {
     #[must_use]
     pub fn origin(&self) -> Origin {
         self.origin
+    }
+
+    /// The TLS certificate that was shown by door one, where one was: one of the door's authorities signed it, and it counted
+    /// when the connection was made. It says nothing of what the caller may do.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificate.as_deref()
     }
 
     /// Whether it is somebody on this machine, where no identities are configured.
@@ -173,9 +193,7 @@ pub(crate) fn origin(request: &Parts) -> Origin {
     if let Some(origin) = request.extensions.get::<Origin>() {
         return *origin;
     }
-    link(&request.extensions)
-        .and_then(|link| link.tcp.remote_addr())
-        .map_or(Origin::Within, |address| Origin::Address(address.ip().to_canonical()))
+    link(&request.extensions).and_then(|link| link.address).map_or(Origin::Within, Origin::Address)
 }
 
 /// Says who calls. One stands at the entrance behind both doors.

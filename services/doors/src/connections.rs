@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -9,15 +10,17 @@ use std::{
 };
 
 use http::Extensions;
+use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::sleep,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::{sleep, timeout},
 };
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::transport::server::{Connected, TcpConnectInfo, TlsConnectInfo};
+use tonic::transport::server::Connected;
 
 use crate::metrics::{OpenConnection, RpcMetrics};
 
@@ -48,76 +51,126 @@ impl Cut {
 /// What the calls of a connection know of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    pub(crate) tcp: TcpConnectInfo,
+    pub(crate) address: Option<IpAddr>,
+    /// What the caller has shown, verified.
+    pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
     pub(crate) cut: Cut,
 }
 
-/// The connection of a request by door one. With TLS, which that door always has, tonic keeps it inside its own.
+/// The connection of a request by door one.
 pub(crate) fn link(extensions: &Extensions) -> Option<&Link> {
-    extensions.get::<TlsConnectInfo<Link>>().map(TlsConnectInfo::get_ref)
+    extensions.get()
 }
 
-/// A connection that has one of the places that there are.
+/// Where connections come from.
+pub(crate) trait Listens: Send + 'static {
+    /// The next one.
+    fn next(&mut self) -> impl Future<Output = io::Result<TcpStream>> + Send;
+}
+
+impl Listens for TcpListener {
+    async fn next(&mut self) -> io::Result<TcpStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// A connection that has one of the places that there are, behind its handshake.
 pub(crate) struct Admitted {
-    stream: TcpStream,
-    cut: Cut,
+    stream: TlsStream<TcpStream>,
+    link: Link,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// One of the places that there are.
+struct Place {
+    _permit: OwnedSemaphorePermit,
     _open: OpenConnection,
 }
 
-/// Accepts for as long as what comes of it is asked for.
-pub(crate) fn accepted(
-    listener: TcpListener,
-    connections_max: usize,
-    metrics: RpcMetrics,
-) -> impl Stream<Item = io::Result<Admitted>> {
-    let places = Arc::new(Semaphore::new(connections_max));
-    let (admitted, incoming) = mpsc::channel(1);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = accept(&listener, &places, &metrics, &admitted) => {}
-            () = admitted.closed() => {}
-        }
-    });
-    ReceiverStream::new(incoming)
+/// How connections are met.
+#[derive(Clone)]
+pub(crate) struct Reception {
+    /// Most connections, those that shake hands counted in.
+    pub(crate) connections_max: usize,
+    /// Time in which the TLS handshake must be done.
+    pub(crate) handshake_timeout: Duration,
+    /// The configuration of the moment.
+    pub(crate) tls: watch::Receiver<Arc<ServerConfig>>,
+    pub(crate) metrics: RpcMetrics,
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-    metrics: &RpcMetrics,
-    admitted: &mpsc::Sender<io::Result<Admitted>>,
-) {
-    let mut failures = 0_u32;
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            // Of one connection, which was gone before it was there.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => {
-                failures += 1;
-                if failures.is_power_of_two() {
-                    tracing::warn!(%error, failures, "no connections by gRPC can be accepted; it is tried again");
-                }
-                sleep((BACKOFF_BASE * 2_u32.pow(failures.min(10))).min(BACKOFF_MAX)).await;
-                continue;
+impl Reception {
+    /// Accepts for as long as what comes of it is asked for.
+    pub(crate) fn accepted(self, listener: impl Listens) -> impl Stream<Item = io::Result<Admitted>> {
+        let (admitted, incoming) = mpsc::channel(1);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = self.accept(listener, &admitted) => {}
+                () = admitted.closed() => {}
             }
-        };
-        failures = 0;
-        // Closed at once, for a caller that waits has nobody else to ask.
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else {
-            metrics.connection_refused();
-            continue;
-        };
+        });
+        ReceiverStream::new(incoming)
+    }
+
+    async fn accept(&self, mut listener: impl Listens, admitted: &mpsc::Sender<io::Result<Admitted>>) {
+        let places = Arc::new(Semaphore::new(self.connections_max));
+        let mut failures = 0_u32;
+        loop {
+            let stream = match listener.next().await {
+                Ok(stream) => stream,
+                // Of one connection, which was gone before it was there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => {
+                    failures += 1;
+                    if failures.is_power_of_two() {
+                        tracing::warn!(%error, failures, "no connections by gRPC can be accepted; it is tried again");
+                    }
+                    sleep((BACKOFF_BASE * 2_u32.pow(failures.min(10))).min(BACKOFF_MAX)).await;
+                    continue;
+                }
+            };
+            failures = 0;
+            // Closed at once, for a caller that waits has nobody else to ask.
+            let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
+                self.metrics.connection_refused();
+                continue;
+            };
+            let place = Place { _permit: permit, _open: self.metrics.connection_opened() };
+            // Who is slow to shake hands holds up nobody else.
+            let (reception, admitted) = (self.clone(), admitted.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    met = reception.meet(stream, place) => if let Some(met) = met {
+                        // Nobody wants it where the door has closed.
+                        let _ = admitted.send(Ok(met)).await;
+                    },
+                    () = admitted.closed() => {}
+                }
+            });
+        }
+    }
+
+    /// Shakes hands.
+    async fn meet(&self, stream: TcpStream, place: Place) -> Option<Admitted> {
         // Answers are small, and somebody waits for them.
         let _ = stream.set_nodelay(true);
-        let cut = Cut::new();
-        let is_cut = Box::pin(cut.0.clone().cancelled_owned());
-        let open = metrics.connection_opened();
-        if admitted.send(Ok(Admitted { stream, cut, is_cut, _place: place, _open: open })).await.is_err() {
-            return;
-        }
+        let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
+        let tls = Arc::clone(&self.tls.borrow());
+        let failed = match timeout(self.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await {
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.map(|certificate| Arc::new(certificate.clone()));
+                let cut = Cut::new();
+                let is_cut = Box::pin(cut.0.clone().cancelled_owned());
+                return Some(Admitted { stream, link: Link { address, certificate, cut }, is_cut, _place: place });
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it took too long".to_owned(),
+        };
+        self.metrics.handshake_failed();
+        tracing::debug!(?address, reason = failed, "a TLS handshake by gRPC failed");
+        None
     }
 }
 
@@ -125,7 +178,7 @@ impl Connected for Admitted {
     type ConnectInfo = Link;
 
     fn connect_info(&self) -> Link {
-        Link { tcp: self.stream.connect_info(), cut: self.cut.clone() }
+        self.link.clone()
     }
 }
 
@@ -141,7 +194,7 @@ impl AsyncRead for Admitted {
 
 impl AsyncWrite for Admitted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.cut.0.is_cancelled() {
+        if self.link.cut.0.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
@@ -160,7 +213,7 @@ impl AsyncWrite for Admitted {
         cx: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.cut.0.is_cancelled() {
+        if self.link.cut.0.is_cancelled() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
@@ -173,23 +226,58 @@ impl AsyncWrite for Admitted {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        time::timeout,
+        time::Instant,
     };
+    use tokio_rustls::{TlsConnector, client};
     use tokio_stream::StreamExt;
 
     use super::*;
+    use crate::tls::{ClientCertificates, GrpcTls};
 
     const GUARD: Duration = Duration::from_secs(60);
+
+    /// A reception with a certificate of its own, and callers that trust it.
+    fn reception(connections_max: usize) -> (Reception, TlsConnector) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let tls = GrpcTls {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+            clients: ClientCertificates::Unwanted,
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let callers = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let reception = Reception {
+            connections_max,
+            handshake_timeout: Duration::from_millis(200),
+            tls: watch::channel(tls.server_config().unwrap()).1,
+            metrics: RpcMetrics::default(),
+        };
+        (reception, TlsConnector::from(Arc::new(callers)))
+    }
+
+    async fn connected(callers: &TlsConnector, address: SocketAddr) -> client::TlsStream<TcpStream> {
+        let stream = TcpStream::connect(address).await.unwrap();
+        callers.connect("localhost".try_into().unwrap(), stream).await.unwrap()
+    }
 
     #[tokio::test]
     async fn connections_beyond_the_limit_are_closed_and_a_place_is_given_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let metrics = RpcMetrics::default();
-        let mut incoming = std::pin::pin!(accepted(listener, 1, metrics.clone()));
-        let _first = TcpStream::connect(address).await.unwrap();
+        let (reception, callers) = reception(1);
+        let metrics = reception.metrics.clone();
+        let mut incoming = std::pin::pin!(reception.accepted(listener));
+        let _first = connected(&callers, address).await;
         let mut admitted = incoming.next().await.unwrap().unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
         assert_eq!(timeout(GUARD, second.read(&mut [0])).await.unwrap().unwrap(), 0, "it is closed");
@@ -199,7 +287,54 @@ mod tests {
         assert!(timeout(GUARD, admitted.read(&mut [0])).await.unwrap().is_err());
         assert!(admitted.write(b"x").await.is_err());
         drop(admitted);
-        let _third = TcpStream::connect(address).await.unwrap();
+        let _third = connected(&callers, address).await;
         timeout(GUARD, incoming.next()).await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_does_not_shake_hands_holds_up_nobody_and_gives_the_place_back() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (reception, callers) = reception(2);
+        let metrics = reception.metrics.clone();
+        let mut incoming = std::pin::pin!(reception.accepted(listener));
+        let mut mute = TcpStream::connect(address).await.unwrap();
+        let _other = connected(&callers, address).await;
+        let _admitted = timeout(GUARD, incoming.next()).await.unwrap().unwrap().unwrap();
+        assert_eq!(timeout(GUARD, mute.read(&mut [0])).await.unwrap().unwrap(), 0, "it is closed");
+        let mut babbler = TcpStream::connect(address).await.unwrap();
+        babbler.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        // An alert, and the end.
+        timeout(GUARD, babbler.read_to_end(&mut Vec::new())).await.unwrap().ok();
+        assert_eq!((metrics.connections(), metrics.handshakes_failed()), ((1, 0), 2));
+    }
+
+    /// A listener in a process that has no file descriptors left, for a while.
+    struct Starved {
+        failures: u32,
+        tried_at: Vec<Instant>,
+        told: mpsc::UnboundedSender<Vec<Instant>>,
+    }
+
+    impl Listens for Starved {
+        async fn next(&mut self) -> io::Result<TcpStream> {
+            self.tried_at.push(Instant::now());
+            if self.tried_at.len() > self.failures as usize {
+                self.told.send(std::mem::take(&mut self.tried_at)).unwrap();
+                std::future::pending::<()>().await;
+            }
+            // As `accept` has it on Linux: EMFILE.
+            Err(io::Error::from_raw_os_error(24))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_file_descriptors_run_out_it_is_tried_again_ever_more_seldom() {
+        let (told, mut tried) = mpsc::unbounded_channel();
+        let (reception, _) = reception(1);
+        let _incoming = reception.accepted(Starved { failures: 9, tried_at: Vec::new(), told });
+        let tried_at = tried.recv().await.unwrap();
+        let pauses: Vec<u128> = tried_at.windows(2).map(|two| (two[1] - two[0]).as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 320, 640, 1_000, 1_000, 1_000]);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
@@ -43,6 +43,15 @@ impl Call {
         metrics.began();
         let (metrics, began) = (metrics.clone(), Instant::now());
         Self { metrics, method, door, began, code: Code::Cancelled, place: None, stream_place: None }
+    }
+
+    /// The same for a page, which has no code but HTTP's.
+    pub(crate) fn note_page(&mut self, status: StatusCode) {
+        self.code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            status if status.is_success() => Code::Ok,
+            _ => Code::Unknown,
+        };
     }
 
     /// Takes the code from headers or trailers, where it is in them.

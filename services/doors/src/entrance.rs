@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
@@ -27,7 +27,12 @@ use crate::{
 
 /// What tells of the services and not of what they keep: open to whoever reaches the door, as health checks must be, and the
 /// keys by which tokens are verified.
-const OPEN_TO_ALL: [&str; 3] = ["/grpc.health.v1.Health/", "/grpc.reflection.", "/.well-known/"];
+const OPEN_TO_ALL: [&str; 3] = ["/grpc.health.v1.Health/", "/grpc.reflection.", PAGES];
+
+/// Where pages are, which are read by plain HTTP.
+pub(crate) const PAGES: &str = "/.well-known/";
+/// How they are called in metrics, all together.
+const PAGES_LABEL: &str = "pages";
 
 /// gRPC's header for how long the caller waits.
 const TIMEOUT_HEADER: &str = "grpc-timeout";
@@ -101,7 +106,9 @@ impl Entrance {
     async fn answer(mut self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path();
         let door = request.extensions().get().copied().unwrap_or(Door::Grpc);
-        let mut call = Call::begin(&self.shared.metrics, self.shared.methods.label(path), door);
+        let is_page = path.starts_with(PAGES);
+        let label = if is_page { PAGES_LABEL.to_owned() } else { self.shared.methods.label(path) };
+        let mut call = Call::begin(&self.shared.metrics, label, door);
         let is_open_to_all = OPEN_TO_ALL.iter().any(|open| path.starts_with(open));
         let lasts = is_open_to_all || self.shared.methods.is_streaming(path);
         let cut = link(request.extensions()).map(|link| link.cut.clone());
@@ -128,6 +135,11 @@ impl Entrance {
         if lasts {
             call.place = None;
         }
+        if is_page {
+            let response = page(response);
+            call.note_page(response.status());
+            return response;
+        }
         if call.note(response.headers()) {
             return response;
         }
@@ -140,7 +152,9 @@ impl Entrance {
         granted(headers).map_or(longest, |granted| granted.min(longest))
     }
 
-    pub(crate) fn metrics(&self) -> &RpcMetrics {
+    /// The counts of its calls.
+    #[must_use]
+    pub fn metrics(&self) -> &RpcMetrics {
         &self.shared.metrics
     }
 
@@ -153,9 +167,20 @@ impl Entrance {
         call.place = Some(place.map_err(|_| Status::resource_exhausted("too many calls at once; try again"))?);
         let (mut parts, body) = request.into_parts();
         let caller = self.shared.gatekeeper.admit(&parts)?;
-        parts.extensions.insert(caller.from_origin(origin(&parts)));
+        let certificate = link(&parts.extensions).and_then(|link| link.certificate.clone());
+        parts.extensions.insert(caller.from_origin(origin(&parts)).with_certificate(certificate));
         Ok(Request::from_parts(parts, body))
     }
+}
+
+/// A page as HTTP has it: gRPC answers with success to whatever there is not, and says so in a header.
+fn page(response: Response<Body>) -> Response<Body> {
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    let mut none = Response::new(Body::empty());
+    *none.status_mut() = StatusCode::NOT_FOUND;
+    none
 }
 
 /// How long the caller waits, by gRPC's header: up to eight digits and a unit.

@@ -2,32 +2,19 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout_at},
 };
-use tonic::{
-    service::Routes,
-    transport::{Certificate, Identity, Server, ServerTlsConfig},
-};
+use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tonic_web::GrpcWebLayer;
 
-use crate::{Entrance, connections::accepted};
-
-/// The door's key and certificate, PEM.
-#[derive(Clone)]
-pub struct GrpcTls {
-    /// The certificate chain, its own certificate first.
-    pub certificate: String,
-    /// The private key.
-    pub key: String,
-    /// The authorities of which every caller must show a certificate; none: no certificate is asked for.
-    pub client_ca: Option<String>,
-}
+pub use crate::tls::{ClientCertificates, GrpcTls, GrpcTlsError};
+use crate::{Entrance, RpcMetrics, connections::Reception, web::Web};
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +73,7 @@ pub enum GrpcError {
     },
     /// Key and certificate do not serve.
     #[error("the certificate and key for gRPC cannot be used: {0}")]
-    Tls(tonic::transport::Error),
+    Tls(#[from] GrpcTlsError),
     /// The descriptors are not readable.
     #[error("reflection cannot be offered: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -114,6 +101,8 @@ pub struct GrpcDoor {
     /// True once the server has ended.
     ended: watch::Receiver<bool>,
     server: JoinHandle<()>,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    metrics: RpcMetrics,
 }
 
 impl GrpcDoor {
@@ -126,11 +115,7 @@ impl GrpcDoor {
         if entrance.is_for_loopback_only() && !listen.ip().is_loopback() {
             return Err(GrpcError::OpenToAll { listen });
         }
-        let identity = Identity::from_pem(&config.tls.certificate, &config.tls.key);
-        let mut tls = ServerTlsConfig::new().identity(identity).timeout(config.limits.handshake_timeout);
-        if let Some(authorities) = &config.tls.client_ca {
-            tls = tls.client_ca_root(Certificate::from_pem(authorities));
-        }
+        let tls = watch::Sender::new(config.tls.server_config()?);
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = || {
             tonic_reflection::server::Builder::configure()
@@ -139,32 +124,34 @@ impl GrpcDoor {
         };
         let (v1, v1_alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
         let metrics = entrance.metrics().clone();
+        metrics.certificate_expires(config.tls.expires_at());
         let entrance = entrance
             .with_routes(|routes: Routes| routes.add_service(health_service).add_service(v1).add_service(v1_alpha));
         let server = Server::builder()
-            .tls_config(tls)
-            .map_err(GrpcError::Tls)?
-            // For grpc-web, which browsers speak.
+            // For browsers, and for whoever reads the pages.
             .accept_http1(true)
             .max_concurrent_streams(config.limits.streams_max)
             .http2_keepalive_interval(Some(config.limits.keep_alive))
-            .http2_keepalive_timeout(Some(config.limits.keep_alive))
-            .layer(GrpcWebLayer::new());
+            .http2_keepalive_timeout(Some(config.limits.keep_alive));
         let failed = |source| GrpcError::Listen { listen, source };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
         let (ending, ended) = watch::channel(false);
-        let incoming = accepted(listener, config.limits.connections_max, metrics);
+        let GrpcLimits { connections_max, handshake_timeout, .. } = config.limits;
+        let reception =
+            Reception { connections_max, handshake_timeout, tls: tls.subscribe(), metrics: metrics.clone() };
+        let incoming = reception.accepted(listener);
         let serving = tokio::spawn(async move {
             let left = async move { left.notified().await };
-            if let Err(error) = server.serve_with_incoming_shutdown(entrance, incoming, left).await {
+            if let Err(error) = server.serve_with_incoming_shutdown(Web::new(entrance), incoming, left).await {
                 tracing::error!(error = %error, "the gRPC door has closed by itself");
             }
             ending.send_replace(true);
         });
-        let door = Self { address, health, services: config.services.to_vec(), leave, ended, server: serving };
+        let door =
+            Self { address, health, services: config.services.to_vec(), leave, ended, server: serving, tls, metrics };
         door.set_serving(false).await;
         Ok(door)
     }
@@ -189,11 +176,33 @@ impl GrpcDoor {
         self.ended.clone()
     }
 
-    /// Takes no more connections, lets the calls that are under way end, for at most `grace`, and closes.
-    pub async fn close(mut self, grace: Duration) {
-        self.set_serving(false).await;
-        self.leave.notify_one();
-        if timeout(grace, self.ended.wait_for(|ended| *ended)).await.is_err() {
+    /// Meets connections that come from now on with another certificate; those that are there stay.
+    ///
+    /// # Errors
+    /// It does not serve, and the old one goes on.
+    pub fn reload(&self, tls: &GrpcTls) -> Result<(), GrpcTlsError> {
+        let taken = tls.server_config().map(|new| self.tls.send_replace(new));
+        self.metrics.tls_reloaded(taken.is_ok());
+        if taken.is_ok() {
+            self.metrics.certificate_expires(tls.expires_at());
+        }
+        taken.map(drop)
+    }
+
+    /// Counts a new certificate that could not even be read, for the metrics.
+    pub fn count_reload_failure(&self) {
+        self.metrics.tls_reloaded(false);
+    }
+
+    /// Takes no more connections, lets the calls that are under way end, until the deadline, and closes.
+    pub async fn close(self, deadline: Instant) {
+        let ended = async {
+            self.set_serving(false).await;
+            self.leave.notify_one();
+            // An error: the server has ended.
+            let _ = self.ended.clone().wait_for(|ended| *ended).await;
+        };
+        if timeout_at(deadline, ended).await.is_err() {
             tracing::warn!("calls were cut off: they took longer than the grace lasts");
             self.server.abort();
         }

@@ -25,6 +25,8 @@ pub mod grpc;
 mod methods;
 mod metrics;
 mod peers;
+mod tls;
+mod web;
 
 pub use bearer::Bearers;
 pub use caller::{Caller, Gatekeeper, LoopbackOnly, Origin};

@@ -47,6 +47,15 @@ pub struct RpcMetrics {
     answers_dropped: Counter,
     connections: Gauge,
     connections_refused: Counter,
+    handshakes_failed: Counter,
+    certificate_expiry: Gauge,
+    tls_reloads: Family<Reload, Counter>,
+}
+
+/// How new certificates were taken.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reload {
+    result: &'static str,
 }
 
 /// Counted among the connections until it is dropped.
@@ -70,6 +79,9 @@ impl Default for RpcMetrics {
             answers_dropped: Counter::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            handshakes_failed: Counter::default(),
+            certificate_expiry: Gauge::default(),
+            tls_reloads: Family::default(),
         }
     }
 }
@@ -88,6 +100,13 @@ impl RpcMetrics {
         registry.register("rpc_connections", "Connections by gRPC", self.connections.clone());
         let help = "Connections by gRPC that were closed at once, since there were too many";
         registry.register("rpc_connections_refused", help, self.connections_refused.clone());
+        let help = "TLS handshakes by gRPC that failed, as where a certificate does not suit";
+        registry.register("rpc_handshakes_failed", help, self.handshakes_failed.clone());
+        // As the broker's are called.
+        let help = "When the certificate for gRPC expires, in seconds since 1970; 0 when that cannot be read";
+        registry.register("tls_certificate_expiry_timestamp_seconds", help, self.certificate_expiry.clone());
+        let help = "Times that new certificates were to be taken";
+        registry.register("tls_reloads", help, self.tls_reloads.clone());
     }
 
     pub(crate) fn connection_opened(&self) -> OpenConnection {
@@ -97,6 +116,26 @@ impl RpcMetrics {
 
     pub(crate) fn connection_refused(&self) {
         self.connections_refused.inc();
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshakes_failed.inc();
+    }
+
+    /// Notes until when the certificate counts that is in force, in seconds since 1970.
+    pub(crate) fn certificate_expires(&self, at: Option<u64>) {
+        self.certificate_expiry.set(at.and_then(|at| i64::try_from(at).ok()).unwrap_or_default());
+    }
+
+    /// Counts new certificates that were to be taken.
+    pub(crate) fn tls_reloaded(&self, is_done: bool) {
+        let result = if is_done { "ok" } else { "failed" };
+        self.tls_reloads.get_or_create(&Reload { result }).inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn handshakes_failed(&self) -> u64 {
+        self.handshakes_failed.get()
     }
 
     /// Those that are open, and those that were refused.

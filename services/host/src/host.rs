@@ -17,7 +17,7 @@ use tokio::{
 use tonic::service::Routes;
 use zonecast_doors::{
     Entrance, Methods, Peers, RpcMetrics,
-    grpc::{GrpcConfig, GrpcDoor},
+    grpc::{GrpcConfig, GrpcDoor, GrpcTls, GrpcTlsError},
 };
 use zonecast_store::{
     Database, DatabaseOptions, Migrations,
@@ -31,6 +31,9 @@ use crate::{
     changes,
     metrics::{self, Outboxes},
 };
+
+/// How much of the grace calls may take to end. The rest is for what comes behind them: changes to be published.
+const CALLS_SHARE: f64 = 0.75;
 
 /// How far the host is; each phase follows the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +164,7 @@ impl Host {
         let changes = ChangesEnd { client: config.broker.client, connected, is_connected };
         let mut broker = vec![tokio::spawn(changes.run(phase.subscribe()))];
         if let Some(client) = config.broker.calls {
+            let grace = grace.mul_f64(CALLS_SHARE);
             let calls = CallsEnd { client, entrance, services: by_broker, is_shut, grace };
             broker.push(tokio::spawn(calls.run(phase.subscribe())));
         }
@@ -181,14 +185,28 @@ impl Host {
         self.admin.as_ref().map(|(address, _)| *address)
     }
 
+    /// Meets connections by gRPC that come from now on with another certificate; those that are there stay.
+    ///
+    /// # Errors
+    /// It does not serve, and the old one goes on.
+    pub fn reload_grpc_tls(&self, tls: &GrpcTls) -> Result<(), GrpcTlsError> {
+        self.grpc.reload(tls)
+    }
+
+    /// Counts a new certificate that could not even be read, for the metrics.
+    pub fn count_tls_reload_failure(&self) {
+        self.grpc.count_reload_failure();
+    }
+
     /// Takes leave: no new calls, those that are under way are answered, changes that wait are published, all within the
     /// grace; what could not be published waits in the outbox for the next start.
     pub async fn shutdown(mut self) {
-        let deadline = Instant::now() + self.grace;
+        let (begun, deadline) = (Instant::now(), Instant::now() + self.grace);
+        let calls_until = begun + self.grace.mul_f64(CALLS_SHARE);
         self.is_ready.store(false, Release);
         self.phase.send_replace(Phase::Leaving);
-        let broker_door = timeout_at(deadline, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
-        let _ = tokio::join!(self.grpc.close(self.grace), broker_door);
+        let broker_door = timeout_at(calls_until, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
+        let _ = tokio::join!(self.grpc.close(calls_until), broker_door);
         if timeout_at(deadline, self.tasks.end()).await.is_err() {
             tracing::warn!("the services' own work did not end within the grace");
         }

@@ -44,6 +44,12 @@ pub(crate) struct CallArgs {
     /// The name that the services' certificate must bear. Default: the host of --services.
     #[arg(long, value_name = "NAME")]
     pub(crate) server_name: Option<String>,
+    /// The certificate to show to the services, PEM.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of --cert, PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
     /// The access token to show.
     #[arg(long, value_name = "TOKEN", env = "ZONECAST_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<String>,

@@ -1,6 +1,6 @@
 //! The certificate, key, authorities and secret that the settings name.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -13,47 +13,67 @@ use super::{
     problem::{PemFault, Problem},
     raw::Raw,
 };
-use crate::tls_reload::{Fingerprint, TlsFiles};
+use crate::tls_reload::{TlsFiles, TlsSource};
 
-const CERTIFICATE: &str = "tls.certificate";
-const KEY: &str = "tls.key";
-const CLIENT_CA: &str = "tls.client_ca";
+/// The settings that name the files of TLS.
+pub(super) struct Keys {
+    pub(super) certificate: &'static str,
+    pub(super) key: &'static str,
+    pub(super) client_ca: &'static str,
+}
+
+const KEYS: Keys = Keys { certificate: "tls.certificate", key: "tls.key", client_ca: "tls.client_ca" };
 const RESET_SECRET: &str = "tls.reset_secret";
 
 /// What was in the files.
 pub(super) struct Loaded {
     pub(super) tls: BrokerTls,
-    pub(super) files: TlsFiles,
-    /// Taken before the files were read.
-    pub(super) seen: Fingerprint,
+    pub(super) source: TlsSource,
     pub(super) reset_secret: Option<ResetSecret>,
 }
 
-/// Loads the files; each that is missing or not usable becomes a problem of its own.
+/// Loads the broker's files; each that is missing or not usable becomes a problem of its own.
 pub(super) fn load(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Option<Loaded> {
-    let missing: Vec<_> = [CERTIFICATE, KEY].into_iter().filter(|key| raw.entry(key).value.is_none()).collect();
+    let missing: Vec<_> =
+        [KEYS.certificate, KEYS.key].into_iter().filter(|key| raw.entry(key).value.is_none()).collect();
     if !missing.is_empty() && raw.file_was_read {
         problems.push(Problem::NoCertificate { keys: missing });
     }
-    // Each file by itself first: what does not load them all stops at the first that is wrong.
+    let paths = [draft.certificate.as_deref(), draft.key.as_deref(), draft.client_ca.as_deref()];
+    let source = source(raw, &KEYS, paths, draft.reload_interval, problems);
     let before = problems.len();
-    note(raw, CERTIFICATE, draft.certificate.as_deref(), check_certificates, problems);
-    note(raw, KEY, draft.key.as_deref(), check_key, problems);
-    note(raw, CLIENT_CA, draft.client_ca.as_deref(), check_certificates, problems);
     let reset_secret = note(raw, RESET_SECRET, draft.reset_secret.as_deref(), read_secret, problems);
-    let (Some(certificate), Some(key)) = (draft.certificate.clone(), draft.key.clone()) else { return None };
-    if problems.len() > before {
-        return None;
-    }
-    let files = TlsFiles { certificate, key, client_ca: draft.client_ca.clone() };
-    let seen = files.fingerprint();
-    match files.load() {
-        Ok(tls) => Some(Loaded { tls, files, seen, reset_secret }),
-        Err(source) => {
-            problems.push(Problem::Tls { certificate: files.certificate, key: files.key, source });
+    let source = source.filter(|_| problems.len() == before)?;
+    match source.files.load() {
+        Ok(tls) => Some(Loaded { tls, source, reset_secret }),
+        Err(error) => {
+            let TlsFiles { certificate, key, .. } = source.files;
+            problems.push(Problem::Tls { certificate, key, source: error });
             None
         }
     }
+}
+
+/// The files of TLS, as they are now: certificate, key, and the authorities of clients. Each by itself, for what loads them
+/// all stops at the first that is wrong.
+pub(super) fn source(
+    raw: &Raw,
+    keys: &Keys,
+    [certificate, key, client_ca]: [Option<&Path>; 3],
+    reload_interval: Duration,
+    problems: &mut Vec<Problem>,
+) -> Option<TlsSource> {
+    let before = problems.len();
+    note(raw, keys.certificate, certificate, check_certificates, problems);
+    note(raw, keys.key, key, check_key, problems);
+    note(raw, keys.client_ca, client_ca, check_certificates, problems);
+    let (certificate, key) = (certificate?.to_owned(), key?.to_owned());
+    if problems.len() > before {
+        return None;
+    }
+    let files = TlsFiles { certificate, key, client_ca: client_ca.map(Path::to_owned) };
+    let seen = files.fingerprint();
+    Some(TlsSource { files, seen, reload_interval })
 }
 
 fn note<T>(

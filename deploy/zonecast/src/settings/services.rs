@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use tonic::transport::Identity;
 use zonecast_client::{ClientConfig, TlsConfig};
 use zonecast_doors::{
     Bearers, EntranceLimits, Gatekeeper, LoopbackOnly,
@@ -16,12 +17,13 @@ use zonecast_host::{BrokerEnd, GrpcEnd, HostConfig};
 use zonecast_protocol::ClientId;
 use zonecast_store::{DatabaseOptions, DatabaseUrl, new_id};
 
-use super::{Draft, Problem, Problems, Raw, Sources, auth, check_values, directory, fill, tokens};
+use super::{Draft, Problem, Problems, Raw, Sources, auth, check_values, directory, fill, pem_files, tokens};
 use crate::{
     cli::Address,
     credentials::{Credential, endpoint_at},
     logging::LogSettings,
     services_command::ServiceConfigs,
+    tls_reload::TlsSource,
     trust::{TrustKeeper, now_s},
 };
 
@@ -33,6 +35,7 @@ pub(super) struct ServicesDraft {
     pub(super) certificate: Option<PathBuf>,
     pub(super) key: Option<PathBuf>,
     pub(super) client_ca: Option<PathBuf>,
+    pub(super) client_certificate_required: bool,
     pub(super) brokers: Vec<Address>,
     pub(super) broker_ca: Option<PathBuf>,
     pub(super) broker_certificate: Option<PathBuf>,
@@ -63,6 +66,7 @@ impl Default for ServicesDraft {
             certificate: None,
             key: None,
             client_ca: None,
+            client_certificate_required: true,
             brokers: Vec::new(),
             broker_ca: None,
             broker_certificate: None,
@@ -95,6 +99,10 @@ pub(crate) struct ServicesSettings {
     pub(crate) keeper: Option<TrustKeeper>,
     /// What each service is told that has settings of its own.
     pub(crate) services: ServiceConfigs,
+    /// Where the certificate for gRPC comes from.
+    pub(crate) tls: TlsSource,
+    /// Whether every caller by gRPC must show a certificate, where any is asked for.
+    pub(crate) client_certificate_required: bool,
     /// How they log.
     pub(crate) log: LogSettings,
 }
@@ -108,13 +116,14 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
     let raw = Raw::gather(sources, &mut problems);
     check_values(&raw, &mut problems);
     let draft = fill(&raw, &mut Vec::new());
-    let files = Files::read(&raw, &draft.services, &mut problems);
+    let files = Files::read(&raw, &draft, &mut problems);
     let tokens = tokens::load(&raw, &draft, &mut problems);
     let identity = BrokerIdentity::load(&raw, &draft, &mut problems);
     let auth = auth::load(&raw, &draft, &mut problems);
     let directory = directory::load(&raw, &draft, &mut problems);
     match (files, &draft.services.database_url, auth) {
-        (Some(files), Some(url), Some(auth)) if problems.is_empty() => {
+        (Some((files, tls)), Some(url), Some(auth)) if problems.is_empty() => {
+            let client_certificate_required = draft.services.client_certificate_required;
             let url = url.clone();
             let log = draft.log.clone();
             let keeper = tokens.map(TrustKeeper::new);
@@ -122,6 +131,8 @@ pub(crate) fn load(sources: &Sources) -> Result<ServicesSettings, Problems> {
                 host: host(draft, files, url, keeper.as_ref(), &identity),
                 keeper,
                 services: ServiceConfigs { auth, directory },
+                tls,
+                client_certificate_required,
                 log,
             })
         }
@@ -144,6 +155,10 @@ pub(crate) fn load_database(sources: &Sources) -> Result<(DatabaseOptions, LogSe
     }
 }
 
+/// The files of TLS at door one.
+const KEYS: pem_files::Keys =
+    pem_files::Keys { certificate: "services.certificate", key: "services.key", client_ca: "services.client_ca" };
+
 /// What is in the files that the settings name.
 struct Files {
     grpc: GrpcTls,
@@ -151,23 +166,16 @@ struct Files {
 }
 
 impl Files {
-    fn read(raw: &Raw, draft: &ServicesDraft, problems: &mut Vec<Problem>) -> Option<Self> {
-        let needed = ["services.certificate", "services.key", "services.broker_ca"];
+    fn read(raw: &Raw, draft: &Draft, problems: &mut Vec<Problem>) -> Option<(Self, TlsSource)> {
+        let (reload_interval, draft) = (draft.reload_interval, &draft.services);
+        let needed = [KEYS.certificate, KEYS.key, "services.broker_ca"];
         let missing: Vec<_> = needed.into_iter().filter(|key| raw.entry(key).value.is_none()).collect();
         if !missing.is_empty() && raw.file_was_read {
             problems.push(Problem::NoServicesCertificate { keys: missing });
         }
         let before = problems.len();
-        let mut text = |key: &'static str, path: Option<&PathBuf>| match std::fs::read_to_string(path?) {
-            Ok(text) => Some(text),
-            Err(source) => {
-                problems.push(Problem::unreadable(raw, key, source));
-                None
-            }
-        };
-        let certificate = text("services.certificate", draft.certificate.as_ref());
-        let key = text("services.key", draft.key.as_ref());
-        let client_ca = text("services.client_ca", draft.client_ca.as_ref());
+        let paths = [draft.certificate.as_deref(), draft.key.as_deref(), draft.client_ca.as_deref()];
+        let source = pem_files::source(raw, &KEYS, paths, reload_interval, problems);
         let identity = pair(raw, draft, problems);
         let broker_ca = draft.broker_ca.as_deref()?;
         let broker = TlsConfig::from_files(Some(broker_ca), identity)
@@ -176,7 +184,14 @@ impl Files {
         if problems.len() > before {
             return None;
         }
-        Some(Self { grpc: GrpcTls { certificate: certificate?, key: key?, client_ca }, broker: broker? })
+        let source = source?;
+        let grpc = source.files.load_grpc(draft.client_certificate_required).and_then(|grpc| {
+            grpc.check()?;
+            Ok(grpc)
+        });
+        let told = |error: anyhow::Error| Problem::of(raw, KEYS.certificate, format!("{error:#}"));
+        let grpc = grpc.map_err(|error| problems.push(told(error))).ok()?;
+        Some((Self { grpc, broker: broker? }, source))
     }
 }
 
@@ -200,7 +215,7 @@ impl BrokerIdentity {
                 // That of the authority is told where the tokens' settings are checked.
                 Some(url) => match draft.tokens.ca.as_ref().map(std::fs::read).transpose() {
                     Err(_) => return Self::None,
-                    Ok(ca) => match endpoint_at(url, ca.as_deref()) {
+                    Ok(ca) => match endpoint_at(url, ca.as_deref(), shown(&draft.services)) {
                         Ok(endpoint) => return Self::Credential(Box::new(Credential::in_file(endpoint, path.clone()))),
                         Err(error) => Problem::of(raw, "tokens.authority", error.to_string()),
                     },
@@ -235,6 +250,12 @@ fn pair<'a>(raw: &Raw, draft: &'a ServicesDraft, problems: &mut Vec<Problem>) ->
             None
         }
     }
+}
+
+/// The same for the auth service. What cannot be read is told where [`pair`] is.
+fn shown(draft: &ServicesDraft) -> Option<Identity> {
+    let (certificate, key) = draft.broker_certificate.as_ref().zip(draft.broker_key.as_ref())?;
+    Some(Identity::from_pem(std::fs::read(certificate).ok()?, std::fs::read(key).ok()?))
 }
 
 fn database(draft: &ServicesDraft, url: DatabaseUrl) -> DatabaseOptions {

@@ -85,8 +85,9 @@ static BROKER: &[Setting] = &[
         "tls.reload_interval_ms",
         "5_000",
         Slot::Millis(0, WAIT_MS_MAX, |draft| &mut draft.reload_interval),
-        "How often the files of tls.certificate, tls.key and tls.client_ca are looked at. When they have changed, new \
-         connections are met with what is in them, and sessions stay. 0 leaves it to SIGHUP.",
+        "How often the files of tls.certificate, tls.key and tls.client_ca are looked at, and of services.certificate, \
+         services.key and services.client_ca. When they have changed, new connections are met with what is in them, and \
+         those that are there stay. 0 leaves it to SIGHUP.",
     ),
     unset(
         "tls.reset_secret",

@@ -8,7 +8,7 @@ use super::{
     raw::Origin,
     *,
 };
-use crate::{cert, logging::Format};
+use crate::{cert, logging::Format, tls_reload::TlsFiles};
 
 fn from_flags(arguments: &[String]) -> SettingFlags<AllSettings> {
     let command = <SettingFlags<AllSettings> as clap::Args>::augment_args(clap::Command::new("broker"));
@@ -38,12 +38,15 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
     if !problems.is_empty() {
         return Err(messages(&problems));
     }
-    Ok(settings(fill(&raw, &mut problems), loaded(), None))
+    let draft = fill(&raw, &mut problems);
+    let loaded = loaded(draft.reload_interval);
+    Ok(settings(draft, loaded, None))
 }
 
-fn loaded() -> Loaded {
+fn loaded(reload_interval: Duration) -> Loaded {
     let files = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), client_ca: None };
-    Loaded { tls: cert::throwaway().unwrap().tls, seen: files.fingerprint(), files, reset_secret: None }
+    let source = TlsSource { seen: files.fingerprint(), files, reload_interval };
+    Loaded { tls: cert::throwaway().unwrap().tls, source, reset_secret: None }
 }
 
 /// A value that the setting accepts and that is not its default.
@@ -244,7 +247,7 @@ fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&st
 fn the_longest_frame_follows_from_the_longest_payload() {
     let mut draft = Draft::default();
     draft.limits.payload_bytes_max = 1_000;
-    assert_eq!(settings(draft, loaded(), None).broker.limits.frame_bytes_max, 1_000 + 65_536);
+    assert_eq!(settings(draft, loaded(Duration::ZERO), None).broker.limits.frame_bytes_max, 1_000 + 65_536);
 }
 
 /// An empty value is what a template leaves behind whose input is missing: nothing may take it for "not set".

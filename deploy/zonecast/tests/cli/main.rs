@@ -3,6 +3,7 @@
 
 mod broker;
 mod cert;
+mod certificates;
 mod changes;
 mod client;
 mod config;

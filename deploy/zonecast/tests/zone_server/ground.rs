@@ -18,7 +18,7 @@ use zonecast_directory::Config;
 use zonecast_doors::{
     EntranceLimits, LoopbackOnly,
     broker::Channel,
-    grpc::{GrpcLimits, GrpcTls},
+    grpc::{ClientCertificates, GrpcLimits, GrpcTls},
 };
 use zonecast_host::{BrokerEnd, GrpcEnd, Host, HostConfig};
 use zonecast_protocol::directory::v1::LookupRequest;
@@ -63,7 +63,7 @@ pub(crate) async fn start(lease: Duration) -> Ground {
         migrate: true,
         grpc: GrpcEnd {
             listen: here,
-            tls: GrpcTls { certificate, key, client_ca: None },
+            tls: GrpcTls { certificate, key, clients: ClientCertificates::Unwanted },
             limits: GrpcLimits::default(),
         },
         broker: BrokerEnd {

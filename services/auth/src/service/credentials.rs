@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 use tonic::{Code, Status};
-use zonecast_access::{RightsClaim, Subject};
+use zonecast_access::{RightsClaim, Subject, certificate_expires_at, certificate_names};
 use zonecast_doors::Caller;
 use zonecast_protocol::auth::v1::{
     CreateCredentialRequest, CreateCredentialResponse, Credential, IssueTokenRequest, IssueTokenResponse,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     issuer::Token,
     secrets::Secret,
-    store::{Entry, Store, StoredCredential},
+    store::{Entry, Proof, Store, StoredCredential},
 };
 
 /// Needed for credentials.
@@ -50,13 +50,15 @@ const LIST: &str = "credentials";
 const SCOPES_MAX: usize = 32;
 const SCOPE_BYTES_MAX: usize = 64;
 const RIGHTS_BYTES_MAX: usize = 4_096;
+/// Longest name of a certificate.
+const CERTIFICATE_NAME_BYTES_MAX: usize = 255;
 
 /// A credential that was made without the service, with its secret.
 #[derive(Clone)]
 pub struct NewCredential {
     /// `IssueTokenRequest.client_id`.
     pub client_id: String,
-    /// `IssueTokenRequest.secret`. It is kept nowhere.
+    /// `IssueTokenRequest.secret`. It is kept nowhere. Empty where the bearer shows a certificate.
     pub secret: String,
 }
 
@@ -77,6 +79,11 @@ pub enum CredentialError {
     /// A scope breaks the grammar, or there are too many.
     #[error("a credential has at most {SCOPES_MAX} scopes, each of 1 to {SCOPE_BYTES_MAX} of [a-z0-9_.]")]
     Scopes,
+    /// The name of the certificate breaks the grammar.
+    #[error(
+        "a certificate's name is a DNS name or a URI of 1 to {CERTIFICATE_NAME_BYTES_MAX} visible ASCII characters, without *"
+    )]
+    CertificateName,
     /// The rights are none.
     #[error("the rights cannot be read: {0}")]
     Rights(String),
@@ -95,6 +102,7 @@ impl CredentialError {
         match self {
             Self::Subject => "subject",
             Self::Scopes => "scopes",
+            Self::CertificateName => "certificate_name",
             Self::Rights(_) => "rights",
             Self::NoRandomness => "no_randomness",
             Self::Store(error) => error.kind(),
@@ -103,7 +111,9 @@ impl CredentialError {
 
     fn status(&self) -> Status {
         match self {
-            Self::Subject | Self::Scopes | Self::Rights(_) => Status::invalid_argument(self.to_string()),
+            Self::Subject | Self::Scopes | Self::CertificateName | Self::Rights(_) => {
+                Status::invalid_argument(self.to_string())
+            }
             Self::NoRandomness => Status::internal(self.to_string()),
             Self::Store(error) => error.status(),
         }
@@ -112,12 +122,11 @@ impl CredentialError {
 
 /// A credential as it will be kept, and its secret.
 fn drafted(
-    subject: &str,
-    scopes: &[impl AsRef<str>],
-    rights: &str,
+    request: &CreateCredentialRequest,
     at: i64,
     created_by: String,
 ) -> Result<(StoredCredential, String), CredentialError> {
+    let CreateCredentialRequest { subject, scopes, rights, certificate_name } = request;
     let subject = match subject.parse() {
         Ok(subject @ (Subject::Server(_) | Subject::Service(_))) => subject.to_string(),
         _ => return Err(CredentialError::Subject),
@@ -126,22 +135,54 @@ fn drafted(
         let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'.');
         (1..=SCOPE_BYTES_MAX).contains(&scope.len()) && scope.bytes().all(is_plain)
     };
-    let scopes: BTreeSet<&str> = scopes.iter().map(AsRef::as_ref).collect();
+    let scopes: BTreeSet<&str> = scopes.iter().map(String::as_str).collect();
     if scopes.len() > SCOPES_MAX || !scopes.iter().all(|scope| is_scope(scope)) {
         return Err(CredentialError::Scopes);
     }
     let rights = self::rights(rights).map_err(CredentialError::Rights)?;
-    let secret = Secret::new().map_err(|_| CredentialError::NoRandomness)?;
+    let (proof, secret) = match certificate_name.as_str() {
+        "" => {
+            let secret = Secret::new().map_err(|_| CredentialError::NoRandomness)?;
+            (Proof::Secret(secret.hash().to_vec()), secret.show())
+        }
+        name if is_certificate_name(name) => (Proof::Certificate(name.to_owned()), String::new()),
+        _ => return Err(CredentialError::CertificateName),
+    };
     let credential = StoredCredential {
         client_id: new_id(),
-        secret_hash: secret.hash().to_vec(),
+        proof,
         subject,
         scopes: scopes.into_iter().collect::<Vec<_>>().join(" "),
         rights,
         created_at: at,
         created_by,
     };
-    Ok((credential, secret.show()))
+    Ok((credential, secret))
+}
+
+fn is_certificate_name(name: &str) -> bool {
+    name.len() <= CERTIFICATE_NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'*')
+}
+
+/// Whether who calls has shown a certificate for the name that has not expired since.
+fn shows(caller: &Caller, name: &str, now_s: u64) -> bool {
+    caller.certificate().is_some_and(|certificate| {
+        let is_meant = |shown: &String| {
+            let is_uri = name.contains(':');
+            shown == name || (!is_uri && shown.eq_ignore_ascii_case(name))
+        };
+        certificate_names(certificate).iter().any(is_meant)
+            && certificate_expires_at(certificate).is_some_and(|expires_at| now_s < expires_at)
+    })
+}
+
+/// As the audit log has it.
+fn told(credential: &StoredCredential) -> String {
+    let proof = match &credential.proof {
+        Proof::Secret(_) => String::new(),
+        Proof::Certificate(name) => format!(" by a certificate for {name:?}"),
+    };
+    format!("{} with {:?}{proof}", credential.subject, credential.scopes)
 }
 
 /// The claim as it will be signed, from what somebody wrote.
@@ -167,18 +208,16 @@ fn rights(json: &str) -> Result<String, String> {
 
 impl Auth {
     /// Makes a credential in a database with this service's tables, for whoever can reach it: the first one of a
-    /// deployment. `rights` is the JSON of the claim, empty for none.
+    /// deployment.
     ///
     /// # Errors
     /// What is asked for breaks a rule, or the database does not do it.
     pub async fn bootstrap(
         database: &Database,
-        subject: &str,
-        scopes: &[&str],
-        rights: &str,
+        request: &CreateCredentialRequest,
     ) -> Result<NewCredential, CredentialError> {
         let at = to_micros(now());
-        let (credential, secret) = drafted(subject, scopes, rights, at, "bootstrap".to_owned())?;
+        let (credential, secret) = drafted(request, at, "bootstrap".to_owned())?;
         let client_id = credential.client_id.hyphenated().to_string();
         let entry = Entry {
             at,
@@ -187,7 +226,7 @@ impl Auth {
             subject: client_id.clone(),
             origin: "database".to_owned(),
             outcome: "ok",
-            detail: format!("{} with {:?}", credential.subject, credential.scopes),
+            detail: told(&credential),
         };
         Store::new(database.clone()).add_credential(&credential, &entry).await?;
         Ok(NewCredential { client_id, secret })
@@ -199,12 +238,13 @@ impl Auth {
         request: CreateCredentialRequest,
     ) -> Result<CreateCredentialResponse, Status> {
         self.allow(caller, ADMIN, "create_credential").await?;
-        let CreateCredentialRequest { subject, scopes, rights } = request;
-        let drafted = drafted(&subject, &scopes, &rights, self.now(), caller.to_string());
+        let drafted = drafted(&request, self.now(), caller.to_string());
         let (credential, secret) = drafted.map_err(|error| error.status())?;
         let message: Credential = credential.message();
-        let detail = format!("{} with {:?}", credential.subject, credential.scopes);
-        let entry = Entry { detail, ..self.entry(caller, "create_credential", message.client_id.clone(), "ok") };
+        let entry = Entry {
+            detail: told(&credential),
+            ..self.entry(caller, "create_credential", message.client_id.clone(), "ok")
+        };
         self.shared.store.add_credential(&credential, &entry).await?;
         tell(&entry);
         Ok(CreateCredentialResponse { credential: Some(message), secret })
@@ -216,7 +256,7 @@ impl Auth {
         request: IssueTokenRequest,
     ) -> Result<IssueTokenResponse, Status> {
         let attempt = self.attempt(caller, None, unknown(&request.client_id)).await?;
-        let token = match self.token(&request.client_id, &request.secret).await {
+        let token = match self.token(caller, &request).await {
             Ok(token) => token,
             Err(status) if status.code() == Code::Unauthenticated => {
                 self.note(self.entry(caller, "issue_token", unknown(&request.client_id), "wrong")).await;
@@ -232,9 +272,15 @@ impl Auth {
         Ok(IssueTokenResponse { access_token: token.text, expires_at: Some(timestamp(token.expires_at)) })
     }
 
-    async fn token(&self, client_id: &str, secret: &str) -> Result<Token, Status> {
-        let wrong = || Status::unauthenticated("the client id or the secret is wrong");
-        let secret = Secret::parse(secret);
+    async fn token(&self, caller: &Caller, request: &IssueTokenRequest) -> Result<Token, Status> {
+        let wrong = || {
+            Status::unauthenticated(
+                "the client id or the secret is wrong; a credential for a certificate wants no secret, and that certificate \
+                 to be shown by gRPC",
+            )
+        };
+        let client_id = request.client_id.as_str();
+        let secret = Secret::parse(&request.secret);
         if client_id == ADMIN_CLIENT {
             let kept = self.shared.config.admin_secret_hash.as_ref();
             let is_admin = kept.zip(secret).is_some_and(|(kept, secret)| secret.is(kept));
@@ -247,8 +293,13 @@ impl Auth {
         }
         let client_id = Uuid::try_parse(client_id).map_err(|_| wrong())?;
         let credential = self.shared.store.credential(client_id).await?;
-        let credential = credential.zip(secret).filter(|(credential, secret)| secret.is(&credential.secret_hash));
-        let (credential, _) = credential.ok_or_else(wrong)?;
+        let is_proven = |proof: &Proof| match proof {
+            Proof::Secret(hash) => secret.as_ref().is_some_and(|secret| secret.is(hash)),
+            Proof::Certificate(name) => {
+                request.secret.is_empty() && shows(caller, name, self.now().unsigned_abs() / 1_000_000)
+            }
+        };
+        let credential = credential.filter(|credential| is_proven(&credential.proof)).ok_or_else(wrong)?;
         let unreadable = |_| Status::internal("a credential cannot be read");
         let subject: Subject =
             credential.subject.parse().map_err(|_| Status::internal("a credential cannot be read"))?;

@@ -9,7 +9,7 @@ use super::{Ending, Entry, logins::revoked, statements};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredCredential {
     pub(crate) client_id: Uuid,
-    pub(crate) secret_hash: Vec<u8>,
+    pub(crate) proof: Proof,
     pub(crate) subject: String,
     /// With spaces between.
     pub(crate) scopes: String,
@@ -19,11 +19,31 @@ pub(crate) struct StoredCredential {
     pub(crate) created_by: String,
 }
 
-type Row = (Uuid, Vec<u8>, String, String, String, i64, String);
+/// By what its bearer is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// A secret, of which this is kept.
+    Secret(Vec<u8>),
+    /// A TLS client certificate for this name.
+    Certificate(String),
+}
+
+impl Proof {
+    /// As it stands in the table: the secret's hash, and the certificate's name.
+    fn columns(&self) -> (&[u8], Option<&str>) {
+        match self {
+            Self::Secret(hash) => (hash, None),
+            Self::Certificate(name) => (&[], Some(name)),
+        }
+    }
+}
+
+type Row = (Uuid, Vec<u8>, String, String, String, i64, String, Option<String>);
 
 impl From<Row> for StoredCredential {
-    fn from((client_id, secret_hash, subject, scopes, rights, created_at, created_by): Row) -> Self {
-        Self { client_id, secret_hash, subject, scopes, rights, created_at, created_by }
+    fn from((client_id, secret_hash, subject, scopes, rights, created_at, created_by, name): Row) -> Self {
+        let proof = name.map_or(Proof::Secret(secret_hash), Proof::Certificate);
+        Self { client_id, proof, subject, scopes, rights, created_at, created_by }
     }
 }
 
@@ -37,6 +57,7 @@ impl StoredCredential {
             rights: self.rights.clone(),
             created_at: Some(timestamp(from_micros(self.created_at))),
             created_by: self.created_by.clone(),
+            certificate_name: self.proof.columns().1.unwrap_or_default().to_owned(),
         }
     }
 }
@@ -46,17 +67,20 @@ statements! {
 
     /// Adds a credential.
     change fn add_credential(connection, credential: &StoredCredential, entry: &Entry) -> () {
+        let (secret_hash, certificate_name) = credential.proof.columns();
         sqlx::query(
-            "insert into auth_credentials (client_id, secret_hash, subject, scopes, rights, created_at, created_by) \
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into auth_credentials \
+             (client_id, secret_hash, subject, scopes, rights, created_at, created_by, certificate_name) \
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(credential.client_id)
-        .bind(&credential.secret_hash)
+        .bind(secret_hash)
         .bind(&credential.subject)
         .bind(&credential.scopes)
         .bind(&credential.rights)
         .bind(credential.created_at)
         .bind(&credential.created_by)
+        .bind(certificate_name)
         .execute(&mut *connection)
         .await?;
         audit::note(connection, entry).await
@@ -65,8 +89,8 @@ statements! {
     /// The credential with this id.
     read fn credential(connection, client_id: Uuid) -> Option<StoredCredential> {
         let row: Option<Row> = sqlx::query_as(
-            "select client_id, secret_hash, subject, scopes, rights, created_at, created_by from auth_credentials \
-             where client_id = $1",
+            "select client_id, secret_hash, subject, scopes, rights, created_at, created_by, certificate_name \
+             from auth_credentials where client_id = $1",
         )
         .bind(client_id)
         .fetch_optional(connection)
@@ -77,8 +101,8 @@ statements! {
     /// The first credentials behind this one, oldest first.
     read fn credentials(connection, after: Uuid, credentials_max: u32) -> Vec<StoredCredential> {
         let rows: Vec<Row> = sqlx::query_as(
-            "select client_id, secret_hash, subject, scopes, rights, created_at, created_by from auth_credentials \
-             where client_id > $1 order by client_id limit $2",
+            "select client_id, secret_hash, subject, scopes, rights, created_at, created_by, certificate_name \
+             from auth_credentials where client_id > $1 order by client_id limit $2",
         )
         .bind(after)
         .bind(i64::from(credentials_max))

@@ -16,7 +16,7 @@ const RIGHTS: &str = r#"{"worlds": ["earth"], "zones": [[0, 0, 10, 10]], "publis
 
 fn create(subject: &str, scopes: &[&str], rights: &str) -> CreateCredentialRequest {
     let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-    CreateCredentialRequest { subject: subject.into(), scopes, rights: rights.into() }
+    CreateCredentialRequest { subject: subject.into(), scopes, rights: rights.into(), ..Default::default() }
 }
 
 fn issue(client_id: &str, secret: &str) -> IssueTokenRequest {
@@ -157,7 +157,7 @@ async fn without_the_scope_nothing_is_done_and_that_is_noted(test: TestDatabase)
 
 async fn the_admin_of_the_settings_exists_only_where_there_is_one(test: TestDatabase) {
     let first = Ground::new(&test.database).await;
-    let made = Auth::bootstrap(&test.database, "service:x", &[], "").await.unwrap();
+    let made = Auth::bootstrap(&test.database, &create("service:x", &[], "")).await.unwrap();
     let refused = first.anybody().issue_token(issue("admin", &made.secret)).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
 

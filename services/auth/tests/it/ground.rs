@@ -26,7 +26,8 @@ use zonecast_doors::{Bearers, Entrance, EntranceLimits, Methods, Origin, Peers, 
 use zonecast_host::Tasks;
 use zonecast_protocol::{
     auth::v1::{
-        AuditEntry, IssueTokenRequest, ListAuditRequest, LogInRequest, LogInResponse, RegisterRequest, RegisterResponse,
+        AuditEntry, CreateCredentialRequest, IssueTokenRequest, ListAuditRequest, LogInRequest, LogInResponse,
+        RegisterRequest, RegisterResponse,
     },
     changes::v1::Change,
 };
@@ -162,7 +163,9 @@ impl Ground {
 
     /// The token of a service with these scopes.
     pub(crate) async fn service(&self, scopes: &[&str]) -> String {
-        let credential = Auth::bootstrap(&self.database, "service:test", scopes, "").await.unwrap();
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let request = CreateCredentialRequest { subject: "service:test".into(), scopes, ..Default::default() };
+        let credential = Auth::bootstrap(&self.database, &request).await.unwrap();
         let request = IssueTokenRequest { client_id: credential.client_id, secret: credential.secret };
         self.anybody().issue_token(request).await.unwrap().into_inner().access_token
     }

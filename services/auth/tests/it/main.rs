@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper fails the test")]
 
 mod administration;
+mod certificates;
 mod certified;
 mod credentials;
 mod deletion;

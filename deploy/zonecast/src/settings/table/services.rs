@@ -31,7 +31,15 @@ pub(super) static SETTINGS: &[Setting] = &[
     unset(
         "services.client_ca",
         Slot::Path(|draft| &mut draft.services.client_ca),
-        "The authorities, PEM, of which every caller by gRPC must show a certificate. When not set, none is asked for.",
+        "The authorities, PEM, of which callers by gRPC show a certificate. When not set, none is asked for.",
+    ),
+    row(
+        "services.client_certificate_required",
+        "true",
+        Slot::Switch(|draft| &mut draft.services.client_certificate_required),
+        "Whether every caller by gRPC must show a certificate; then who fetches keys from here (tokens.authority) is not let \
+         in either. When false, who has one may show it, as for a credential with a certificate_name. It has no effect \
+         without services.client_ca.",
     ),
     row(
         "services.brokers",
@@ -47,7 +55,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     unset(
         "services.broker_certificate",
         Slot::Path(|draft| &mut draft.services.broker_certificate),
-        "The certificate to show to the broker, PEM, where it demands one; then services.client_id is what it names.",
+        "The certificate to show to the broker, PEM, where it demands one; then services.client_id is what it names. To the \
+         auth service it is shown too, where services.broker_credential_file has no secret.",
     ),
     unset(
         "services.broker_key",
