@@ -75,7 +75,7 @@ impl Setting {
 
     /// Whether it is of whatever process serves.
     pub(crate) fn is_of_any_process(&self) -> bool {
-        matches!(self.section(), "log" | "tokens") || self.key == "shutdown_grace_ms"
+        matches!(self.section(), "log" | "tokens") || matches!(self.key, "shutdown_grace_ms" | "tls.reload_interval_ms")
     }
 
     /// The value as it may be shown.

@@ -109,18 +109,24 @@ impl CallsEnd {
             () = &mut ended => Err(true),
             _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => Err(false),
         };
-        let door = match opened {
+        let mut door = match opened {
             Ok(door) => door,
             Err(has_ended) => return leave(&client, has_ended).await,
         };
         self.is_shut.send_replace(false);
         tracing::info!("calls are taken by the broker");
-        let has_ended = tokio::select! {
-            () = &mut ended => true,
-            _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => false,
+        let (has_ended, is_refused) = tokio::select! {
+            () = &mut ended => (true, false),
+            () = door.ended() => (false, true),
+            _ = phase.wait_for(|phase| *phase >= Phase::Leaving) => (false, false),
         };
         door.close(self.grace).await;
         self.is_shut.send_replace(true);
+        if is_refused {
+            tracing::warn!("calls are taken by the broker no more; the door is opened again");
+            // Not at once: what ended it may be so still.
+            sleep(PAUSE).await;
+        }
         leave(&client, has_ended).await;
     }
 

@@ -140,7 +140,9 @@ impl Host {
         peers.set_within(entrance.clone());
 
         let is_connected = Arc::new(AtomicBool::new(false));
-        let outboxes = Outboxes { relays: stats, broker_is_connected: Arc::clone(&is_connected) };
+        let (is_shut, broker_door_is_shut) = watch::channel(true);
+        let (broker_is_connected, calls_are_shut) = (Arc::clone(&is_connected), broker_door_is_shut.clone());
+        let outboxes = Outboxes { relays: stats, broker_is_connected, calls_are_shut };
         let is_ready = Arc::new(AtomicBool::new(false));
         let grpc = GrpcConfig {
             listen: config.grpc.listen,
@@ -160,7 +162,6 @@ impl Host {
             }
         };
         let grace = config.shutdown_grace;
-        let (is_shut, broker_door_is_shut) = watch::channel(true);
         let changes = ChangesEnd { client: config.broker.client, connected, is_connected };
         let mut broker = vec![tokio::spawn(changes.run(phase.subscribe()))];
         if let Some(client) = config.broker.calls {

@@ -11,6 +11,7 @@ use prometheus_client::{
     metrics::MetricType,
     registry::{Registry, Unit},
 };
+use tokio::sync::watch;
 use zonecast_doors::RpcMetrics;
 use zonecast_store::outbox::{RelayCounts, RelayStats};
 
@@ -22,6 +23,8 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 pub(crate) struct Outboxes {
     pub(crate) relays: Vec<(&'static str, Arc<RelayStats>)>,
     pub(crate) broker_is_connected: Arc<AtomicBool>,
+    /// True while no calls by the broker are taken.
+    pub(crate) calls_are_shut: watch::Receiver<bool>,
 }
 
 /// Everything that a host counts.
@@ -92,6 +95,9 @@ impl Collector for Outboxes {
         let help = "Whether the services are connected to the broker";
         let connected = Value(Number::Level(connected));
         connected.encode(encoder.encode_descriptor("services_broker_connected", help, None, MetricType::Gauge)?)?;
+        let taken = Value(Number::Level(f64::from(u8::from(!*self.calls_are_shut.borrow()))));
+        let help = "Whether calls are taken by the broker";
+        taken.encode(encoder.encode_descriptor("services_broker_calls_taken", help, None, MetricType::Gauge)?)?;
         for (name, help, unit, number) in &ROWS {
             let values: Vec<_> =
                 self.relays.iter().map(|(store, stats)| (*store, Value(number(&stats.counts())))).collect();
@@ -112,13 +118,18 @@ mod tests {
     #[test]
     fn every_store_has_its_numbers() {
         let relays = vec![("users", Arc::default()), ("auth", Arc::default())];
-        let outboxes = Outboxes { relays, broker_is_connected: Arc::new(AtomicBool::new(true)) };
+        let outboxes = Outboxes {
+            relays,
+            broker_is_connected: Arc::new(AtomicBool::new(true)),
+            calls_are_shut: watch::channel(false).1,
+        };
         let text = render(&registry(&RpcMetrics::default(), outboxes));
         for line in [
             "zonecast_outbox_published_total{store=\"users\"} 0",
             "zonecast_outbox_published_total{store=\"auth\"} 0",
             "zonecast_outbox_oldest_seconds{store=\"auth\"} 0.0",
             "zonecast_services_broker_connected 1.0",
+            "zonecast_services_broker_calls_taken 1.0",
             "zonecast_rpcs_under_way 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

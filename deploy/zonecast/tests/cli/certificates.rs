@@ -39,11 +39,18 @@ fn a_certificate_stands_for_a_secret_and_is_replaced_while_services_run() {
     let services = |names: &[&str], more: &[&str]| {
         let mut command = zonecast();
         command.arg("services").args(names).args(more).args(["--log-format", "json"]);
-        command.args(["--services-listen", "127.0.0.1:0", "--tls-reload-interval-ms", "50"]);
+        command.args([
+            "--services-admin-listen",
+            "127.0.0.1:0",
+            "--services-listen",
+            "127.0.0.1:0",
+            "--tls-reload-interval-ms",
+            "50",
+        ]);
         command.args(["--services-certificate", &path("server.pem"), "--services-key", &path("server.key")]);
         command.args(["--services-broker-ca", &path("ca.pem")]).env("ZONECAST_DATABASE_URL", &database);
         let mut services = Server::spawn(command);
-        assert_eq!(services.event("certificates are loaded")["names"], "localhost, localhost");
+        assert!(services.event("certificates are loaded")["names"].as_str().unwrap().contains("localhost"));
         let listen = services.event("services are listening")["listen"].as_str().unwrap().to_owned();
         (services, listen)
     };

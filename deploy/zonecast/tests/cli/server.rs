@@ -58,7 +58,11 @@ impl Server {
         loop {
             let mut line = String::new();
             let length = self.log.read_line(&mut line).unwrap();
-            assert!(length > 0, "the log ended before {message:?}:\n{seen}");
+            if length == 0 {
+                let mut errors = Vec::new();
+                self.child.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
+                panic!("the log ended before {message:?}:\n{seen}{}", text(&errors));
+            }
             let event: Value = serde_json::from_str(&line).expect(&line);
             if event["message"] == message {
                 return event;

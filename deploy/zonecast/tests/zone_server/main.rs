@@ -117,7 +117,8 @@ fn a_hand_over_loses_nothing_and_doubles_nothing() {
 #[test]
 fn a_lost_lease_is_told_and_mended() {
     block_on(async {
-        let ground = start(Duration::from_millis(900)).await;
+        // Long enough for a starved machine to renew it, and short enough to be waited for at the end.
+        let ground = start(Duration::from_secs(4)).await;
         let asking = ground.client("asking").await;
         let (one, _zones) = ground.join("one").await;
         one.claim([earth(0.0, 0.0, 10.0, 10.0), earth(10.0, 0.0, 20.0, 10.0)]).await.unwrap();

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use prost::Message;
 use tokio::{
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 use tonic::{Code, Status, body::Body};
@@ -26,7 +26,7 @@ const UNDER_WAY_MAX: usize = 2_048;
 /// The open door.
 pub struct BrokerDoor {
     leave: watch::Sender<bool>,
-    listeners: Vec<JoinHandle<()>>,
+    listeners: JoinSet<()>,
 }
 
 impl BrokerDoor {
@@ -39,23 +39,28 @@ impl BrokerDoor {
     /// The broker refuses a subscription, or the client is closed.
     pub async fn open(client: &Client, entrance: &Entrance, services: &[&'static str]) -> Result<Self, SubscribeError> {
         let leave = watch::Sender::new(false);
-        let mut listeners = Vec::with_capacity(services.len());
+        let mut listeners = JoinSet::new();
         for service in services {
             let subscription = client.queue_subscribe(&format!("{TOPIC_PREFIX}{service}.*"), service).await?;
             let listener = Listener { client: client.clone(), entrance: entrance.clone() };
-            listeners.push(tokio::spawn(listener.listen(subscription, leave.subscribe())));
+            listeners.spawn(listener.listen(subscription, leave.subscribe()));
         }
         Ok(Self { leave, listeners })
     }
 
+    /// Waits until calls of one of the services are taken no more, without anybody having closed the door: the broker has
+    /// ended its subscription.
+    pub async fn ended(&mut self) {
+        // A listener that failed has ended too.
+        let _ = self.listeners.join_next().await;
+    }
+
     /// Listens no more, and answers what is under way, for at most `grace`.
-    pub async fn close(self, grace: Duration) {
+    pub async fn close(mut self, grace: Duration) {
         self.leave.send_replace(true);
         let answered = async {
-            for listener in self.listeners {
-                // A listener that failed has nothing left to answer.
-                let _ = listener.await;
-            }
+            // A listener that failed has nothing left to answer.
+            while self.listeners.join_next().await.is_some() {}
         };
         if timeout(grace, answered).await.is_err() {
             tracing::warn!("calls by the broker were not answered within the grace");
