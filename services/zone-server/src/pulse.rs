@@ -118,6 +118,9 @@ impl Pulse {
         if revision < turn.revision.max(zones_revision) {
             return Ok(());
         }
+        // It is by name that the directory was asked: that it spoke of this server, and of no other that has taken the name
+        // meanwhile, is certain only where the lease still counts.
+        self.beat(turn.lease.clone()).await?;
         let since = Instant::now().checked_sub(lease).unwrap_or(self.heard_at);
         let mending = self.shared.book().mend(&ours, since);
         if !mending.subscribe.is_empty() {

@@ -1,6 +1,10 @@
 //! Services that know callers by their certificates, and take new ones while they serve.
 
-use std::{io::Write, path::Path, process::Stdio};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use super::{server::Server, text, zonecast};
 
@@ -27,6 +31,21 @@ fn issue(services: &str, certs: &Path, credential: &[u8], client: Option<&str>) 
     call.stdin.take().unwrap().write_all(credential).unwrap();
     let output = call.wait_with_output().unwrap();
     (output.status.success(), text(&output.stderr))
+}
+
+/// Replaces all that a server has, the authority among it. The new clients, and the old ones, who trust the new server.
+fn replaced(directory: &Path, certs: &Path) -> [PathBuf; 2] {
+    let [new, old] = ["new", "old"].map(|name| directory.join(name));
+    make(&new);
+    std::fs::create_dir(&old).unwrap();
+    for file in ["client-services.pem", "client-services.key"] {
+        std::fs::copy(certs.join(file), old.join(file)).unwrap();
+    }
+    std::fs::copy(new.join("ca.pem"), old.join("ca.pem")).unwrap();
+    for file in ["server.pem", "server.key", "ca.pem"] {
+        std::fs::copy(new.join(file), certs.join(file)).unwrap();
+    }
+    [new, old]
 }
 
 #[test]
@@ -90,20 +109,9 @@ fn a_certificate_stands_for_a_secret_and_is_replaced_while_services_run() {
     let (mut users, _) = services(&["users"], &own);
     users.event("changes go out by the broker");
 
-    // All of them are replaced, the authority among them.
-    let new = directory.path().join("new");
-    make(&new);
-    for file in ["server.pem", "server.key", "ca.pem"] {
-        std::fs::copy(new.join(file), certs.join(file)).unwrap();
-    }
+    let [new, old] = replaced(directory.path(), &certs);
     auth.event("new certificates are in force; connections stay");
-    // While they were copied, some did not go together; at the end all do.
-    let old = directory.path().join("old");
-    std::fs::create_dir(&old).unwrap();
-    for file in ["client-services.pem", "client-services.key"] {
-        std::fs::copy(certs.join(file), old.join(file)).unwrap();
-    }
-    std::fs::copy(new.join("ca.pem"), old.join("ca.pem")).unwrap();
+    // While they were copied some may not have gone together; now all do.
     auth.signal("HUP");
     auth.event("new certificates are in force; connections stay");
     assert_eq!(issue(&address, &new, &credential, Some("services")), (true, String::new()));

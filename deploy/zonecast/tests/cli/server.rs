@@ -58,11 +58,7 @@ impl Server {
         loop {
             let mut line = String::new();
             let length = self.log.read_line(&mut line).unwrap();
-            if length == 0 {
-                let mut errors = Vec::new();
-                self.child.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
-                panic!("the log ended before {message:?}:\n{seen}{}", text(&errors));
-            }
+            assert!(length > 0, "the log ended before {message:?}:\n{seen}{}", self.errors());
             let event: Value = serde_json::from_str(&line).expect(&line);
             if event["message"] == message {
                 return event;
@@ -77,9 +73,15 @@ impl Server {
 
     /// Waits for the end; gives the exit code and standard error.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let errors = self.errors();
+        (self.child.wait().unwrap().code(), errors)
+    }
+
+    /// Standard error up to its end.
+    fn errors(&mut self) -> String {
         let mut errors = Vec::new();
         self.child.stderr.take().unwrap().read_to_end(&mut errors).unwrap();
-        (self.child.wait().unwrap().code(), text(&errors))
+        text(&errors)
     }
 }
 

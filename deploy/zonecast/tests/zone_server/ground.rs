@@ -4,13 +4,19 @@ use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
+use axum::{
+    extract::Request,
+    middleware::{self, Next},
+};
 use rcgen::{CertificateParams, CertifiedIssuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tempfile::TempDir;
+use tonic::service::Routes;
 use zonecast_api::directory::v1::directory_service_client::DirectoryServiceClient;
 use zonecast_broker::{Broker, BrokerConfig, BrokerTls};
 use zonecast_client::{Client, ClientConfig, Publish, TlsConfig, Zone, ZoneItem};
@@ -20,7 +26,7 @@ use zonecast_doors::{
     broker::Channel,
     grpc::{ClientCertificates, GrpcLimits, GrpcTls},
 };
-use zonecast_host::{BrokerEnd, GrpcEnd, Host, HostConfig};
+use zonecast_host::{BrokerEnd, Definition, GrpcEnd, Host, HostConfig, mount};
 use zonecast_protocol::directory::v1::LookupRequest;
 use zonecast_store::{DatabaseOptions, DatabaseUrl};
 use zonecast_zone_server::{ZoneServer, ZoneServerConfig, Zones};
@@ -32,7 +38,33 @@ pub(crate) struct Ground {
     pub(crate) broker: Broker,
     pub(crate) host: Host,
     pub(crate) ca: String,
+    before_snapshot: Meanwhile,
     _directory: TempDir,
+}
+
+/// What happens once before the next snapshot is taken, but after it was asked for.
+type Meanwhile = Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
+
+/// The same service, but for what happens meanwhile.
+fn interrupted(directory: Definition, meanwhile: &Meanwhile) -> Definition {
+    let (inner, meanwhile) = (Arc::clone(&directory.mount), Arc::clone(meanwhile));
+    let mount = mount(move |ground, routes| {
+        let (mounting, meanwhile) = (inner(ground, routes), Arc::clone(&meanwhile));
+        async move {
+            let layer = middleware::from_fn(move |request: Request, next: Next| {
+                let is_snapshot = request.uri().path().ends_with("/Snapshot");
+                let happens = if is_snapshot { meanwhile.lock().unwrap().take() } else { None };
+                async move {
+                    if let Some(happens) = happens {
+                        happens.await;
+                    }
+                    next.run(request).await
+                }
+            });
+            Ok(Routes::from(mounting.await?.into_axum_router().layer(layer)))
+        }
+    });
+    Definition { mount, ..directory }
 }
 
 /// A broker and the services, with leases of this length.
@@ -77,12 +109,13 @@ pub(crate) async fn start(lease: Duration) -> Ground {
         descriptors: zonecast_api::DESCRIPTORS,
         shutdown_grace: Duration::from_secs(5),
     };
+    let before_snapshot = Meanwhile::default();
     let services = [
-        zonecast_directory::definition(settings),
+        interrupted(zonecast_directory::definition(settings), &before_snapshot),
         zonecast_characters::definition(zonecast_characters::Config::default()),
     ];
     let host = Host::start(config, &services).await.unwrap();
-    Ground { broker, host, ca, _directory: directory }
+    Ground { broker, host, ca, before_snapshot, _directory: directory }
 }
 
 fn client_config(broker: &Broker, ca: &str, id: &str) -> ClientConfig {
@@ -109,6 +142,11 @@ impl Ground {
                 Err(error) => assert_eq!(error.kind(), "unknown", "{error}"),
             }
         }
+    }
+
+    /// Has something happen once before the next snapshot is taken.
+    pub(crate) fn before_snapshot(&self, happens: impl Future<Output = ()> + Send + 'static) {
+        *self.before_snapshot.lock().unwrap() = Some(Box::pin(happens));
     }
 
     /// Who owns a place, as the directory says.

@@ -114,11 +114,36 @@ fn a_hand_over_loses_nothing_and_doubles_nothing() {
     });
 }
 
+/// The directory knows servers by name. What it says of one that has the same name is not about this one.
+#[test]
+fn what_is_held_is_not_forgotten_where_another_takes_the_name_between_two_questions() {
+    block_on(async {
+        let ground = start(Duration::from_secs(3)).await;
+        let asking = ground.client("asking").await;
+        let (one, _zones) = ground.join("one").await;
+        one.claim([earth(0.0, 0.0, 10.0, 10.0), earth(10.0, 0.0, 20.0, 10.0)]).await.unwrap();
+        let mut lease = one.lease();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut directory = DirectoryServiceClient::new(Channel::new(asking.clone()));
+        ground.before_snapshot(async move {
+            let register = RegisterRequest { name: "one".into(), address: "a:1".into(), ..RegisterRequest::default() };
+            tell.send(directory.register(register).await.unwrap().into_inner().lease).unwrap();
+        });
+        let taken = timeout(PATIENCE, told).await.unwrap().unwrap();
+        timeout(PATIENCE, lease.wait_for(|lease| *lease == Lease::Lost)).await.unwrap().unwrap();
+        assert_eq!(one.held().len(), 2, "so that it is known what to claim again");
+        let mut directory = DirectoryServiceClient::new(Channel::new(asking.clone()));
+        directory.deregister(DeregisterRequest { name: "one".into(), lease: taken }).await.unwrap();
+        assert_eq!(one.rejoin().await.unwrap(), []);
+        assert_eq!(one.held().len(), 2);
+        assert_eq!(ground.owner(&asking, 15.0, 5.0).await.as_deref(), Some("one"));
+    });
+}
+
 #[test]
 fn a_lost_lease_is_told_and_mended() {
     block_on(async {
-        // Long enough for a starved machine to renew it, and short enough to be waited for at the end.
-        let ground = start(Duration::from_secs(4)).await;
+        let ground = start(Duration::from_millis(900)).await;
         let asking = ground.client("asking").await;
         let (one, _zones) = ground.join("one").await;
         one.claim([earth(0.0, 0.0, 10.0, 10.0), earth(10.0, 0.0, 20.0, 10.0)]).await.unwrap();
