@@ -38,15 +38,13 @@ fn values_of(sources: &Sources) -> Result<Settings, Vec<String>> {
     if !problems.is_empty() {
         return Err(messages(&problems));
     }
-    let draft = fill(&raw, &mut problems);
-    let loaded = loaded(draft.reload_interval);
-    Ok(settings(draft, loaded, None))
+    Ok(checked(fill(&raw, &mut problems)))
 }
 
-fn loaded(reload_interval: Duration) -> Loaded {
+fn checked(draft: Draft) -> Settings {
     let files = TlsFiles { certificate: PathBuf::new(), key: PathBuf::new(), client_ca: None };
-    let source = TlsSource { seen: files.fingerprint(), files, reload_interval };
-    Loaded { tls: cert::throwaway().unwrap().tls, source, reset_secret: None }
+    let source = TlsSource { seen: files.fingerprint(), files, reload_interval: draft.reload_interval };
+    settings(draft, Loaded { tls: cert::throwaway().unwrap().tls, source, reset_secret: None }, None)
 }
 
 /// A value that the setting accepts and that is not its default.
@@ -247,7 +245,7 @@ fn assert_connections_arrived(connections: &ConnectionLimits, value: impl Fn(&st
 fn the_longest_frame_follows_from_the_longest_payload() {
     let mut draft = Draft::default();
     draft.limits.payload_bytes_max = 1_000;
-    assert_eq!(settings(draft, loaded(Duration::ZERO), None).broker.limits.frame_bytes_max, 1_000 + 65_536);
+    assert_eq!(checked(draft).broker.limits.frame_bytes_max, 1_000 + 65_536);
 }
 
 /// An empty value is what a template leaves behind whose input is missing: nothing may take it for "not set".
