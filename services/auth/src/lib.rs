@@ -31,10 +31,7 @@ use std::sync::Arc;
 use tonic::service::Routes;
 use zonecast_api::auth::v1::auth_service_server::{AuthServiceServer, SERVICE_NAME};
 use zonecast_host::{Definition, Ground, MountError, mount};
-use zonecast_store::{
-    Migrations, migrations,
-    outbox::{Follower, Pace},
-};
+use zonecast_store::{Migrations, migrations};
 
 pub use config::{AuthConfig, Clock, HashingConfig, Lives, ThrottleConfig};
 pub use external::{Algorithm, Provider, ProviderError, ProviderKind};
@@ -67,9 +64,7 @@ async fn put(config: &AuthConfig, ground: &Ground, routes: Routes) -> Result<Rou
     let auth = Auth::start(config, ground).await?;
     ground.tasks.spawn(|stop| auth.clone().keep_up(stop));
     let deletions = UserDeletions::new(auth.clone());
-    let changed = ground.changed.clone();
-    let follower = Follower::new(ground.database.clone(), NAME, USERS, deletions, changed, Pace::default());
-    ground.tasks.spawn(|stop| follower.run(async move { stop.cancelled().await }));
+    ground.follow(NAME, USERS, deletions);
     let routes = well_known::add(routes, &auth);
     let server = AuthServiceServer::new(auth)
         .max_decoding_message_size(ground.message_bytes_max)

@@ -18,10 +18,7 @@ use tonic::service::Routes;
 use zonecast_api::characters::v1::characters_service_server::{CharactersServiceServer, SERVICE_NAME};
 use zonecast_host::{Definition, Ground, mount};
 use zonecast_protocol::WorldName;
-use zonecast_store::{
-    Database, Migrations, migrations,
-    outbox::{Follower, Pace},
-};
+use zonecast_store::{Database, Migrations, migrations};
 
 use departures::Departures;
 
@@ -63,7 +60,8 @@ pub fn definition(config: Config) -> Definition {
     let mount = mount(move |ground: Ground, routes| {
         let config = config.clone();
         async move {
-            follow_users(&ground);
+            // What belongs to a user who is deleted is deleted, whenever this is heard of.
+            ground.follow(NAME, USERS, Departures);
             Ok(match &ground.database {
                 Database::Sqlite(pool) => add(&ground, routes, SqliteCharacters::new(pool.clone()), config),
                 Database::Postgres(pool) => add(&ground, routes, PostgresCharacters::new(pool.clone()), config),
@@ -71,13 +69,6 @@ pub fn definition(config: Config) -> Definition {
         }
     });
     Definition { name: NAME, services: &[SERVICE_NAME], scopes: service::SCOPES, migrations: MIGRATIONS, mount }
-}
-
-/// What belongs to a user who is deleted is deleted, whenever this is heard of.
-fn follow_users(ground: &Ground) {
-    let (database, changed) = (ground.database.clone(), ground.changed.clone());
-    let follower = Follower::new(database, NAME, USERS, Departures, changed, Pace::default());
-    ground.tasks.spawn(|stop| follower.run(async move { stop.cancelled().await }));
 }
 
 fn add(ground: &Ground, routes: Routes, store: impl CharacterStore, config: Config) -> Routes {

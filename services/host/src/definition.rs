@@ -1,12 +1,20 @@
 //! What a service is to its host.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use zonecast_doors::Peers;
-use zonecast_store::{Database, Migrations};
+use zonecast_store::{
+    Database, Migrations,
+    outbox::{Follower, FollowerStats, Handler, Pace},
+};
 
 /// A service, as it is named in the list of all services.
 #[derive(Clone)]
@@ -60,6 +68,64 @@ pub struct Ground {
     pub peers: Peers,
     /// What the service does beside answering calls.
     pub tasks: Tasks,
+    /// Who follows the changes of which store.
+    pub followers: Followers,
+}
+
+impl Ground {
+    /// A ground on which nobody follows anything yet.
+    #[must_use]
+    pub fn new(database: Database, message_bytes_max: usize, peers: Peers, tasks: Tasks) -> Self {
+        Self { database, changed: Arc::default(), message_bytes_max, peers, tasks, followers: Followers::default() }
+    }
+
+    /// Follows the changes of another service's store, on behalf of this service (by its name), for as long as the host
+    /// serves.
+    pub fn follow<H: Handler>(&self, consumer: &'static str, store: &'static str, handler: H) {
+        let (database, changed) = (self.database.clone(), Arc::clone(&self.changed));
+        let follower = Follower::new(database, consumer, store, handler, changed, Pace::default());
+        self.followers.add(Following { consumer, store, stats: follower.stats(), wake: follower.wake() });
+        self.tasks.spawn(|stop| follower.run(async move { stop.cancelled().await }));
+    }
+}
+
+/// Those that follow the changes of other stores. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Followers(Arc<Mutex<Vec<Following>>>);
+
+/// One that follows.
+#[derive(Debug, Clone)]
+pub(crate) struct Following {
+    pub(crate) consumer: &'static str,
+    pub(crate) store: &'static str,
+    pub(crate) stats: Arc<FollowerStats>,
+    wake: Arc<Notify>,
+}
+
+impl Followers {
+    /// Of these consumers and stores, who have done nothing yet.
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&'static str, &'static str)]) -> Self {
+        let following = |&(consumer, store)| Following { consumer, store, stats: Arc::default(), wake: Arc::default() };
+        Self(Arc::new(Mutex::new(pairs.iter().map(following).collect())))
+    }
+
+    fn add(&self, following: Following) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(following);
+    }
+
+    /// All of them.
+    pub(crate) fn all(&self) -> Vec<Following> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells those of a store that it has changed.
+    pub(crate) fn wake(&self, store: &str) {
+        self.all()
+            .iter()
+            .filter(|following| following.store == store)
+            .for_each(|following| following.wake.notify_one());
+    }
 }
 
 /// Work that goes on for as long as the host serves.
@@ -83,5 +149,28 @@ impl Tasks {
         self.stop.cancel();
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_wakes_those_who_follow_its_store_and_no_others() {
+        let followers = Followers::default();
+        let following = |store| Following { consumer: "auth", store, stats: Arc::default(), wake: Arc::default() };
+        let (users, again, other) = (following("users"), following("users"), following("directory"));
+        for following in [&users, &again, &other] {
+            followers.add(following.clone());
+        }
+        followers.wake("users");
+        for woken in [users, again] {
+            tokio::time::timeout(Duration::from_secs(60), woken.wake.notified()).await.unwrap();
+        }
+        let is_woken = tokio::time::timeout(Duration::from_millis(10), other.wake.notified()).await;
+        assert!(is_woken.is_err());
     }
 }

@@ -11,25 +11,22 @@ use std::{
 
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, timeout_at},
 };
-use tonic::service::Routes;
 use zonecast_doors::{
     Entrance, Methods, Peers, RpcMetrics,
     grpc::{GrpcConfig, GrpcDoor, GrpcTls, GrpcTlsError},
 };
-use zonecast_store::{
-    Database, DatabaseOptions, Migrations,
-    outbox::{Relay, RelayOptions},
-};
+use zonecast_store::{Database, DatabaseOptions, Migrations};
 
 use crate::{
     Definition, Ground, HostConfig, HostError, Tasks,
     admin::{self, Admin},
-    broker_end::{CallsEnd, ChangesEnd, Line},
+    broker_end::{CallsEnd, ChangesEnd},
     changes,
     metrics::{self, Outboxes},
+    mounted::Mounted,
 };
 
 /// How much of the grace calls may take to end. The rest is for what comes behind them: changes to be published.
@@ -62,6 +59,8 @@ pub struct Host {
     /// The connections to the broker.
     broker: Vec<JoinHandle<()>>,
     grace: Duration,
+    /// By which relays and followers hear of changes.
+    _wakers: JoinSet<()>,
 }
 
 /// Brings the tables of these services up to date, without serving.
@@ -112,25 +111,11 @@ impl Host {
         let (connected, client) = watch::channel(None);
         let (peers, tasks) = (Peers::new(client.clone()), Tasks::default());
         let phase = watch::Sender::new(Phase::Serving);
-        let mut routes = Routes::default();
-        let (mut relays, mut stats) = (Vec::new(), Vec::new());
-        for (service, lane) in services.iter().zip(1_u8..) {
-            let line = Line::new(client.clone(), lane);
-            let options = RelayOptions { retention: config.changes_retention, ..RelayOptions::default() };
-            let relay = Relay::new(database.clone(), service.name, line, options);
-            let (database, changed) = (database.clone(), relay.wake());
-            let message_bytes_max = config.message_bytes_max;
-            let ground = Ground { database, changed, message_bytes_max, peers: peers.clone(), tasks: tasks.clone() };
-            let failed = |source| HostError::Service { service: service.name, source };
-            routes = (service.mount)(ground, routes).await.map_err(failed)?;
-            stats.push((service.name, relay.stats()));
-            let mut phase = phase.subscribe();
-            relays.push(tokio::spawn(relay.run(async move {
-                let _ = phase.wait_for(|phase| *phase >= Phase::Publishing).await;
-            })));
-        }
+        let ground = Ground::new(database.clone(), config.message_bytes_max, peers.clone(), tasks.clone());
+        let mounted = Mounted::new(services, &ground, config.changes_retention, &client, &phase).await?;
+        let Mounted { routes, relays, stats, wakers } = mounted;
         let stores = services.iter().map(|service| service.name).collect();
-        routes = changes::mount(database.clone(), stores, config.message_bytes_max, routes);
+        let routes = changes::mount(database.clone(), stores, config.message_bytes_max, routes);
         // Not the changes: whoever shares the topics of calls with this process may have other stores.
         let by_broker: Vec<&'static str> = services.iter().flat_map(|service| service.services).copied().collect();
         let names = [&by_broker[..], &[changes::SERVICE_NAME]].concat();
@@ -142,7 +127,7 @@ impl Host {
         let is_connected = Arc::new(AtomicBool::new(false));
         let (is_shut, broker_door_is_shut) = watch::channel(true);
         let (broker_is_connected, calls_are_shut) = (Arc::clone(&is_connected), broker_door_is_shut.clone());
-        let outboxes = Outboxes { relays: stats, broker_is_connected, calls_are_shut };
+        let outboxes = Outboxes { relays: stats, followers: ground.followers, broker_is_connected, calls_are_shut };
         let is_ready = Arc::new(AtomicBool::new(false));
         let grpc = GrpcConfig {
             listen: config.grpc.listen,
@@ -171,7 +156,19 @@ impl Host {
         }
         grpc.set_serving(true).await;
         is_ready.store(true, Release);
-        Ok(Self { database, grpc, admin, is_ready, phase, broker_door_is_shut, relays, tasks, broker, grace })
+        Ok(Self {
+            database,
+            grpc,
+            admin,
+            is_ready,
+            phase,
+            broker_door_is_shut,
+            relays,
+            tasks,
+            broker,
+            grace,
+            _wakers: wakers,
+        })
     }
 
     /// The TCP address of the gRPC door.

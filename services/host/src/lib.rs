@@ -20,8 +20,9 @@ mod config;
 mod definition;
 mod host;
 mod metrics;
+mod mounted;
 
 pub use changes::READ as CHANGES_SCOPE;
 pub use config::{BrokerEnd, GrpcEnd, HostConfig, HostError};
-pub use definition::{Definition, Ground, Mount, MountError, Mounting, Tasks, mount};
+pub use definition::{Definition, Followers, Ground, Mount, MountError, Mounting, Tasks, mount};
 pub use host::{Host, migrate};

@@ -13,7 +13,9 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 use zonecast_doors::RpcMetrics;
-use zonecast_store::outbox::{RelayCounts, RelayStats};
+use zonecast_store::outbox::{FollowerCounts, RelayCounts, RelayStats};
+
+use crate::{Followers, definition::Following};
 
 /// The text format of `OpenMetrics`.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -22,6 +24,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 #[derive(Debug, Clone)]
 pub(crate) struct Outboxes {
     pub(crate) relays: Vec<(&'static str, Arc<RelayStats>)>,
+    pub(crate) followers: Followers,
     pub(crate) broker_is_connected: Arc<AtomicBool>,
     /// True while no calls by the broker are taken.
     pub(crate) calls_are_shut: watch::Receiver<bool>,
@@ -89,6 +92,43 @@ const ROWS: [Row; 5] = [
     }),
 ];
 
+/// The same of a follower.
+type FollowerRow = (&'static str, &'static str, fn(&FollowerCounts) -> Number);
+
+const FOLLOWER_ROWS: [FollowerRow; 5] = [
+    ("follower_handled", "Changes of another service's store that were handled", |counts| {
+        Number::Count(counts.handled)
+    }),
+    ("follower_missed", "Changes of another service's store that were gone before they were read", |counts| {
+        Number::Count(counts.missed)
+    }),
+    ("follower_setbacks", "Times that handling a change had to be tried again", |counts| {
+        Number::Count(counts.setbacks)
+    }),
+    ("follower_behind", "Changes of another service's store that wait to be handled", |counts| {
+        Number::Level(counts.behind as f64)
+    }),
+    ("follower_lease", "Whether this process handles the changes of another service's store", |counts| {
+        Number::Level(f64::from(u8::from(counts.holds_lease)))
+    }),
+];
+
+impl Outboxes {
+    fn encode_followers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let followers = self.followers.all();
+        for (name, help, number) in &FOLLOWER_ROWS {
+            let value = |following: &Following| Value(number(&following.stats.counts()));
+            let Some(first) = followers.first() else { continue };
+            let mut family = encoder.encode_descriptor(name, help, None, value(first).metric_type())?;
+            for following in &followers {
+                let labels = [("consumer", following.consumer), ("store", following.store)];
+                value(following).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Collector for Outboxes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let connected = f64::from(u8::from(self.broker_is_connected.load(Relaxed)));
@@ -107,7 +147,7 @@ impl Collector for Outboxes {
                 value.encode(family.encode_family(&[("store", *store)])?)?;
             }
         }
-        Ok(())
+        self.encode_followers(&mut encoder)
     }
 }
 
@@ -120,6 +160,7 @@ mod tests {
         let relays = vec![("users", Arc::default()), ("auth", Arc::default())];
         let outboxes = Outboxes {
             relays,
+            followers: Followers::of(&[("characters", "users"), ("auth", "users")]),
             broker_is_connected: Arc::new(AtomicBool::new(true)),
             calls_are_shut: watch::channel(false).1,
         };
@@ -130,6 +171,8 @@ mod tests {
             "zonecast_outbox_oldest_seconds{store=\"auth\"} 0.0",
             "zonecast_services_broker_connected 1.0",
             "zonecast_services_broker_calls_taken 1.0",
+            "zonecast_follower_handled_total{consumer=\"auth\",store=\"users\"} 0",
+            "zonecast_follower_behind{consumer=\"characters\",store=\"users\"} 0.0",
             "zonecast_rpcs_under_way 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");

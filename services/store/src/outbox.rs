@@ -109,6 +109,8 @@ pub struct Changes {
     /// The number up to which changes are gone, their retention over; 0 where all are there. Who has not read so far has
     /// missed some.
     pub pruned: i64,
+    /// The number of the last change of all, of those that are not among these too.
+    pub last: i64,
 }
 
 /// A change that waits to be published.

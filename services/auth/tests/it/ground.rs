@@ -93,13 +93,7 @@ impl Ground {
         let mut names = Vec::new();
         for definition in &definitions {
             names.extend(definition.services);
-            let ground = zonecast_host::Ground {
-                database: database.clone(),
-                changed: Arc::default(),
-                message_bytes_max: 1 << 20,
-                peers: peers.clone(),
-                tasks: tasks.clone(),
-            };
+            let ground = zonecast_host::Ground::new(database.clone(), 1 << 20, peers.clone(), tasks.clone());
             routes = (definition.mount)(ground, routes).await.unwrap();
         }
         let (mute, told) = (Arc::clone(&is_mute), Arc::clone(&made));

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::Row;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 use zonecast_access::RightsClaim;
 use zonecast_api::directory::v1::directory_service_server::DirectoryService;
@@ -80,8 +80,7 @@ pub(crate) async fn nobody_has_looked_for(store: &impl DirectoryStore, time: Dur
 /// What the service stands on, with nobody else there.
 pub(crate) fn ground(database: &Database, tasks: &Tasks) -> Ground {
     let peers = Peers::new(watch::channel(None).1);
-    let changed: Arc<Notify> = Arc::default();
-    Ground { database: database.clone(), changed, message_bytes_max: 262_144, peers, tasks: tasks.clone() }
+    Ground::new(database.clone(), 262_144, peers, tasks.clone())
 }
 
 /// The service over this database, as the doors see it.

@@ -88,6 +88,7 @@ pub struct FollowerStats {
     missed: AtomicU64,
     setbacks: AtomicU64,
     sequence: AtomicI64,
+    behind: AtomicI64,
     holds_lease: AtomicBool,
 }
 
@@ -102,6 +103,8 @@ pub struct FollowerCounts {
     pub setbacks: u64,
     /// The number up to which changes are handled, as this process last saw it.
     pub sequence: i64,
+    /// How many changes it is behind the last one, as this process last saw it; 0 where another process follows.
+    pub behind: i64,
     /// Whether this process follows; at most one does.
     pub holds_lease: bool,
 }
@@ -115,6 +118,7 @@ impl FollowerStats {
             missed: self.missed.load(Relaxed),
             setbacks: self.setbacks.load(Relaxed),
             sequence: self.sequence.load(Relaxed),
+            behind: self.behind.load(Relaxed),
             holds_lease: self.holds_lease.load(Relaxed),
         }
     }
@@ -225,6 +229,7 @@ impl<H: Handler> Follower<H> {
         };
         self.cursor = Some(cursor);
         let read = self.database.changes(self.store, cursor, BATCH_ROWS_MAX).await.map_err(failed(cursor))?;
+        self.stats.behind.store(read.last - cursor, Relaxed);
         if read.pruned > cursor {
             return self.miss(cursor, read.pruned).await;
         }
@@ -250,6 +255,7 @@ impl<H: Handler> Follower<H> {
             let passed = self.step(cursor, last, Work::Pass).await;
             passed.map_err(|error| Setback { error, sequence: last })?;
         }
+        self.stats.behind.store(read.last - last.max(cursor), Relaxed);
         Ok(!is_last)
     }
 
@@ -258,6 +264,7 @@ impl<H: Handler> Follower<H> {
         self.stats.holds_lease.store(is_in_charge, Relaxed);
         if !is_in_charge {
             self.cursor = None;
+            self.stats.behind.store(0, Relaxed);
         }
         Ok(is_in_charge)
     }

@@ -132,11 +132,12 @@ pub(super) async fn changes(
     .fetch_all(pool)
     .await?;
     // After them: what was pruned since may only be said of too much.
-    let pruned: Option<i64> =
-        sqlx::query_scalar("select pruned from outbox_heads where store = ?").bind(store).fetch_optional(pool).await?;
+    let query = sqlx::query_as("select pruned, sequence from outbox_heads where store = ?");
+    let head: Option<(i64, i64)> = query.bind(store).fetch_optional(pool).await?;
+    let (pruned, last) = head.unwrap_or_default();
     let read = |row| Ok(columns(row)?.committed(store));
     let changes = rows.iter().map(read).collect::<Result<_, sqlx::Error>>()?;
-    Ok(Changes { changes, pruned: pruned.unwrap_or_default() })
+    Ok(Changes { changes, pruned, last })
 }
 
 pub(super) async fn aged(pool: &SqlitePool, store: &str, rows_max: usize) -> Result<Vec<Aged>, StoreError> {

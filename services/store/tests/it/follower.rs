@@ -208,6 +208,22 @@ async fn a_change_that_fails_is_tried_again_and_nothing_passes_it(test: TestData
     assert_eq!((notes(&test.database).await, counts.handled, counts.setbacks), (vec![1, 2, 3, 4], 4, 3));
 }
 
+async fn how_many_wait_behind_a_change_that_fails_is_known(test: TestDatabase) {
+    prepared(&test).await;
+    made(&test, 1..=4).await;
+    let notebook = Notes::default();
+    *notebook.0.failing.lock().unwrap() = Some((2, usize::MAX));
+    let running = Running::start(&test, &notebook);
+    let waiting = async {
+        while running.stats.counts().setbacks < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(GUARD, waiting).await.unwrap();
+    assert_eq!((running.stats.counts().handled, running.stats.counts().behind), (1, 3));
+    running.end().await;
+}
+
 async fn what_was_pruned_before_it_was_read_is_told_and_the_rest_is_handled(test: TestDatabase) {
     prepared(&test).await;
     made(&test, 1..=2).await;
@@ -226,7 +242,7 @@ async fn what_was_pruned_before_it_was_read_is_told_and_the_rest_is_handled(test
     made(&test, 10..=11).await;
     let running = Running::start(&test, &notebook);
     running.reach(11).await;
-    assert_eq!(running.stats.counts().missed, 7);
+    assert_eq!((running.stats.counts().missed, running.stats.counts().behind), (7, 0));
     running.end().await;
     assert_eq!(*notebook.0.missed.lock().unwrap(), [3..=9]);
     assert_eq!(notes(&test.database).await, [1, 2, 10, 11]);
@@ -253,6 +269,7 @@ on_both_databases! {
     a_consumer_that_was_away_hears_of_everything
     who_is_killed_between_handling_and_noting_it_has_handled_nothing
     a_change_that_fails_is_tried_again_and_nothing_passes_it
+    how_many_wait_behind_a_change_that_fails_is_known
     what_was_pruned_before_it_was_read_is_told_and_the_rest_is_handled
     one_process_follows_and_the_other_takes_over
 }
