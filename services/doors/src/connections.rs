@@ -258,7 +258,7 @@ mod tests {
             .with_no_client_auth();
         let reception = Reception {
             connections_max,
-            handshake_timeout: Duration::from_millis(200),
+            handshake_timeout: Duration::from_secs(1),
             tls: watch::channel(tls.server_config().unwrap()).1,
             metrics: RpcMetrics::default(),
         };

@@ -14,7 +14,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Code, Status, body::Body, service::Routes};
 use tower_service::Service;
 
 use crate::{
@@ -118,7 +118,7 @@ impl Entrance {
                 Err(_) => {
                     let refused = Status::resource_exhausted("too many streams at once; try again").into_http();
                     call.note(refused.headers());
-                    return refused;
+                    return if is_page { page(refused) } else { refused };
                 }
             }
         }
@@ -173,13 +173,14 @@ impl Entrance {
     }
 }
 
-/// A page as HTTP has it: gRPC answers with success to whatever there is not, and says so in a header.
+/// A page as HTTP has it: gRPC answers with success to whatever there is not or what fails, and says so in a header.
 fn page(response: Response<Body>) -> Response<Body> {
-    if !response.headers().contains_key(Status::GRPC_STATUS) {
-        return response;
-    }
+    let Some(code) = response.headers().get(Status::GRPC_STATUS) else { return response };
     let mut none = Response::new(Body::empty());
-    *none.status_mut() = StatusCode::NOT_FOUND;
+    *none.status_mut() = match Code::from_bytes(code.as_bytes()) {
+        Code::Unimplemented => StatusCode::NOT_FOUND,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
     none
 }
 
@@ -221,6 +222,29 @@ impl Service<Request<Body>> for Entrance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LoopbackOnly;
+
+    #[tokio::test]
+    async fn streams_beyond_the_limit_are_refused_and_a_place_is_given_back() {
+        let methods = Methods::of(&[], &[]).unwrap();
+        let limits = EntranceLimits { streams_max: 1, ..EntranceLimits::default() };
+        let entrance = Entrance::new(Routes::default(), methods, Arc::new(LoopbackOnly), RpcMetrics::default(), limits);
+        let ask = async |path: &str| {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            entrance.clone().call(request).await.unwrap()
+        };
+        // Health is nothing that these routes have, but a stream all the same for as long as its answer is not read.
+        let refused = |response: &Response<Body>| {
+            Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
+        };
+        assert!(!refused(&ask("/grpc.health.v1.Health/Watch").await));
+        let held = Arc::clone(&entrance.shared.stream_places).try_acquire_owned().unwrap();
+        assert!(refused(&ask("/grpc.health.v1.Health/Watch").await));
+        assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(held);
+        assert!(!refused(&ask("/grpc.health.v1.Health/Watch").await));
+        assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::NOT_FOUND);
+    }
 
     #[test]
     fn the_callers_patience_is_read_as_grpc_writes_it() {
