@@ -19,27 +19,37 @@ const LISTS: [(&str, &[&str]); 5] = [
 const HISTOGRAM: &[&str] = &["_seconds_bucket", "_seconds_count", "_seconds_sum"];
 
 /// The metrics of the services, as their sources name them, and what Prometheus puts after each.
-const OF_THE_SERVICES: [(&str, &[&str]); 12] = [
+const OF_THE_SERVICES: [(&str, &[&str]); 21] = [
     ("rpcs", &["_total"]),
     ("rpc_duration", HISTOGRAM),
     ("rpcs_under_way", &[""]),
     ("rpc_answers_dropped", &["_total"]),
     ("rpc_connections", &[""]),
     ("rpc_connections_refused", &["_total"]),
+    ("rpc_handshakes_failed", &["_total"]),
+    ("tls_certificate_expiry_timestamp_seconds", &[""]),
+    ("tls_reloads", &["_total"]),
     ("services_broker_connected", &[""]),
+    ("services_broker_calls_taken", &[""]),
     ("outbox_published", &["_total"]),
     ("outbox_parked", &["_total"]),
     ("outbox_setbacks", &["_total"]),
     ("outbox_oldest", &["_seconds"]),
     ("outbox_lease", &[""]),
+    ("follower_handled", &["_total"]),
+    ("follower_missed", &["_total"]),
+    ("follower_setbacks", &["_total"]),
+    ("follower_behind", &[""]),
+    ("follower_lease", &[""]),
 ];
 
 /// What the services' sources say before the names of metrics.
-const NAMED_BY: [(&str, &str); 4] = [
+const NAMED_BY: [(&str, &str); 5] = [
     ("services/doors/src/metrics.rs", "registry.register(\""),
     ("services/doors/src/metrics.rs", "registry.register_with_unit(\""),
     ("services/host/src/metrics.rs", "encode_descriptor(\""),
     ("services/host/src/metrics.rs", "\"outbox_"),
+    ("services/host/src/metrics.rs", "\"follower_"),
 ];
 
 /// Who has metrics, and a dashboard of this name.
