@@ -81,6 +81,8 @@ impl TrustKeeper {
         match &self.source {
             KeySource::File { path, look_every, .. } => self.follow_file(path.clone(), *look_every).await,
             KeySource::Authority(authority) => {
+                // Before that a key would let in again whoever was sent away.
+                authority.revocations_once(&self).await;
                 tokio::join!(authority.follow_keys(&self), authority.follow_revocations(&self)).0
             }
         }
@@ -93,11 +95,12 @@ impl TrustKeeper {
         loop {
             let read = std::fs::read_to_string(&path).map_err(FileFault::Unreadable);
             let keys = read.and_then(|text| {
-                self.upkeep.keys_read();
                 let is_new = seen.as_ref() != Some(&text);
-                let keys = is_new.then(|| Keys::from_jwks(&text)).transpose().map_err(FileFault::NoKeys);
+                let keys = is_new.then(|| Keys::from_jwks(&text)).transpose().map_err(FileFault::NoKeys)?;
+                // Not of what is no keys: that would count as well at the next look.
+                self.upkeep.keys_read();
                 seen = Some(text);
-                keys
+                Ok(keys)
             });
             told.tell(keys.as_ref().err(), "tokens.keys_file is not usable; the keys before go on to count");
             if let Ok(Some(keys)) = keys {

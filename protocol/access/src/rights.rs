@@ -164,7 +164,12 @@ impl RightsClaim {
         let PublishRights { within, radius_max, kinds, per_second_max } = &rights.publish;
         let publish = PublishClaim {
             within: AreaClaim::of(within),
-            radius_max: radius_max.is_finite().then_some(*radius_max),
+            // What permits nothing must not read as what is not bounded.
+            radius_max: (*radius_max != f64::INFINITY).then_some(if radius_max.is_finite() {
+                *radius_max
+            } else {
+                0.0
+            }),
             kinds: names(kinds, &[ANY]),
             per_second_max: *per_second_max,
         };

@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -28,11 +28,16 @@ use crate::metrics::{OpenConnection, RpcMetrics};
 const BACKOFF_BASE: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// How long somebody may be silent after the handshake; whoever asks for something begins at once, and HTTP's own deadlines
+/// begin with the first byte.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// By which a connection is cut from where its calls are answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Cut(CancellationToken);
 
 impl Cut {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self(CancellationToken::new())
     }
@@ -79,6 +84,8 @@ pub(crate) struct Admitted {
     stream: TlsStream<TcpStream>,
     link: Link,
     is_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Until the first byte has come.
+    silence: Option<Pin<Box<Sleep>>>,
     _place: Place,
 }
 
@@ -98,6 +105,8 @@ pub(crate) struct Reception {
     /// The configuration of the moment.
     pub(crate) tls: watch::Receiver<Arc<ServerConfig>>,
     pub(crate) metrics: RpcMetrics,
+    /// Cuts all connections.
+    pub(crate) cut_all: CancellationToken,
 }
 
 impl Reception {
@@ -161,9 +170,10 @@ impl Reception {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
                 let certificate = shown.map(|certificate| Arc::new(certificate.clone()));
-                let cut = Cut::new();
+                let cut = Cut(self.cut_all.child_token());
                 let is_cut = Box::pin(cut.0.clone().cancelled_owned());
-                return Some(Admitted { stream, link: Link { address, certificate, cut }, is_cut, _place: place });
+                let (link, silence) = (Link { address, certificate, cut }, Some(Box::pin(sleep(SILENCE_MAX))));
+                return Some(Admitted { stream, link, is_cut, silence, _place: place });
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took too long".to_owned(),
@@ -188,7 +198,16 @@ impl AsyncRead for Admitted {
         if self.is_cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let filled = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > filled {
+            self.silence = None;
+        } else if let Some(silence) = &mut self.silence
+            && silence.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -261,6 +280,7 @@ mod tests {
             handshake_timeout: Duration::from_secs(1),
             tls: watch::channel(tls.server_config().unwrap()).1,
             metrics: RpcMetrics::default(),
+            cut_all: CancellationToken::new(),
         };
         (reception, TlsConnector::from(Arc::new(callers)))
     }
@@ -307,6 +327,28 @@ mod tests {
         // An alert, and the end.
         timeout(GUARD, babbler.read_to_end(&mut Vec::new())).await.unwrap().ok();
         assert_eq!((metrics.connections(), metrics.handshakes_failed()), ((1, 0), 2));
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_after_the_handshake_is_cut_and_so_are_all_with_the_door() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (reception, callers) = reception(2);
+        let cut_all = reception.cut_all.clone();
+        let mut incoming = std::pin::pin!(reception.accepted(listener));
+        let _silent = connected(&callers, address).await;
+        let mut silent = timeout(GUARD, incoming.next()).await.unwrap().unwrap().unwrap();
+        let mut speaking = connected(&callers, address).await;
+        let mut heard = timeout(GUARD, incoming.next()).await.unwrap().unwrap().unwrap();
+        speaking.write_all(b"x").await.unwrap();
+        heard.read_exact(&mut [0]).await.unwrap();
+        tokio::time::pause();
+        let ended = silent.read(&mut [0]).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
+        // Nothing ends the other, until the door does.
+        assert!(timeout(SILENCE_MAX * 2, heard.read(&mut [0])).await.is_err());
+        cut_all.cancel();
+        assert_eq!(heard.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     }
 
     /// A listener in a process that has no file descriptors left, for a while.

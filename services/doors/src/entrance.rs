@@ -42,7 +42,8 @@ const TIMEOUT_HEADER: &str = "grpc-timeout";
 pub struct EntranceLimits {
     /// Most calls under way; more are answered with RESOURCE_EXHAUSTED at once. Default: 1,024.
     pub calls_max: usize,
-    /// Most streams under way, health checks and reflection among them; more are answered with RESOURCE_EXHAUSTED at once.
+    /// Most streams under way, and most health checks and reflections beside them; more are answered with RESOURCE_EXHAUSTED
+    /// at once.
     /// Default: 1,024.
     pub streams_max: usize,
     /// Longest time until a call's answer has been read, whatever the caller grants; then DEADLINE_EXCEEDED, and a connection
@@ -70,6 +71,8 @@ struct Shared {
     places: Arc<Semaphore>,
     /// Of streams, which last.
     stream_places: Arc<Semaphore>,
+    /// Of those that are open to all, lest whoever comes keep others from theirs.
+    open_places: Arc<Semaphore>,
     limits: EntranceLimits,
 }
 
@@ -85,7 +88,9 @@ impl Entrance {
     ) -> Self {
         let places = Arc::new(Semaphore::new(limits.calls_max));
         let stream_places = Arc::new(Semaphore::new(limits.streams_max));
-        Self { routes, shared: Arc::new(Shared { methods, metrics, gatekeeper, places, stream_places, limits }) }
+        let open_places = Arc::new(Semaphore::new(limits.streams_max));
+        let shared = Shared { methods, metrics, gatekeeper, places, stream_places, open_places, limits };
+        Self { routes, shared: Arc::new(shared) }
     }
 
     /// Whether the doors may only be open to this machine.
@@ -110,15 +115,17 @@ impl Entrance {
         let label = if is_page { PAGES_LABEL.to_owned() } else { self.shared.methods.label(path) };
         let mut call = Call::begin(&self.shared.metrics, label, door);
         let is_open_to_all = OPEN_TO_ALL.iter().any(|open| path.starts_with(open));
-        let lasts = is_open_to_all || self.shared.methods.is_streaming(path);
+        // Pages come from memory and are short. Whoever holds all streams must not keep keys and revocations from brokers.
+        let lasts = !is_page && (is_open_to_all || self.shared.methods.is_streaming(path));
         let cut = link(request.extensions()).map(|link| link.cut.clone());
         if lasts {
-            match Arc::clone(&self.shared.stream_places).try_acquire_owned() {
+            let places = if is_open_to_all { &self.shared.open_places } else { &self.shared.stream_places };
+            match Arc::clone(places).try_acquire_owned() {
                 Ok(place) => call.stream_place = Some(place),
                 Err(_) => {
                     let refused = Status::resource_exhausted("too many streams at once; try again").into_http();
                     call.note(refused.headers());
-                    return if is_page { page(refused) } else { refused };
+                    return refused;
                 }
             }
         }
@@ -238,12 +245,12 @@ mod tests {
             Status::from_header_map(response.headers()).is_some_and(|status| status.code() == Code::ResourceExhausted)
         };
         assert!(!refused(&ask("/grpc.health.v1.Health/Watch").await));
-        let held = Arc::clone(&entrance.shared.stream_places).try_acquire_owned().unwrap();
+        let held = Arc::clone(&entrance.shared.open_places).try_acquire_owned().unwrap();
         assert!(refused(&ask("/grpc.health.v1.Health/Watch").await));
-        assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // Pages are given all the same, where there are any.
+        assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::NOT_FOUND);
         drop(held);
         assert!(!refused(&ask("/grpc.health.v1.Health/Watch").await));
-        assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::NOT_FOUND);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -103,6 +104,15 @@ pub struct GrpcDoor {
     server: JoinHandle<()>,
     tls: watch::Sender<Arc<ServerConfig>>,
     metrics: RpcMetrics,
+    /// Cuts all connections: those that are there outlive the server that met them.
+    cut_all: CancellationToken,
+}
+
+impl Drop for GrpcDoor {
+    fn drop(&mut self) {
+        self.server.abort();
+        self.cut_all.cancel();
+    }
 }
 
 impl GrpcDoor {
@@ -140,8 +150,14 @@ impl GrpcDoor {
         let left = Arc::clone(&leave);
         let (ending, ended) = watch::channel(false);
         let GrpcLimits { connections_max, handshake_timeout, .. } = config.limits;
-        let reception =
-            Reception { connections_max, handshake_timeout, tls: tls.subscribe(), metrics: metrics.clone() };
+        let cut_all = CancellationToken::new();
+        let reception = Reception {
+            connections_max,
+            handshake_timeout,
+            tls: tls.subscribe(),
+            metrics: metrics.clone(),
+            cut_all: cut_all.clone(),
+        };
         let incoming = reception.accepted(listener);
         let serving = tokio::spawn(async move {
             let left = async move { left.notified().await };
@@ -150,8 +166,17 @@ impl GrpcDoor {
             }
             ending.send_replace(true);
         });
-        let door =
-            Self { address, health, services: config.services.to_vec(), leave, ended, server: serving, tls, metrics };
+        let door = Self {
+            address,
+            health,
+            services: config.services.to_vec(),
+            leave,
+            ended,
+            server: serving,
+            tls,
+            metrics,
+            cut_all,
+        };
         door.set_serving(false).await;
         Ok(door)
     }
@@ -194,7 +219,8 @@ impl GrpcDoor {
         self.metrics.tls_reloaded(false);
     }
 
-    /// Takes no more connections, lets the calls that are under way end, until the deadline, and closes.
+    /// Takes no more connections, lets the calls that are under way end, until the deadline, and closes: what is left then is
+    /// cut off.
     pub async fn close(self, deadline: Instant) {
         let ended = async {
             self.set_serving(false).await;
@@ -204,7 +230,6 @@ impl GrpcDoor {
         };
         if timeout_at(deadline, ended).await.is_err() {
             tracing::warn!("calls were cut off: they took longer than the grace lasts");
-            self.server.abort();
         }
     }
 }

@@ -144,9 +144,14 @@ impl Tasks {
         self.tracker.spawn(work(self.stop.clone()));
     }
 
+    /// Asks all work to end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
     /// Asks all work to end, and waits until it has.
     pub async fn end(&self) {
-        self.stop.cancel();
+        self.stop();
         self.tracker.close();
         self.tracker.wait().await;
     }

@@ -203,6 +203,8 @@ impl Host {
         let calls_until = begun + self.grace.mul_f64(CALLS_SHARE);
         self.is_ready.store(false, Release);
         self.phase.send_replace(Phase::Leaving);
+        // Streams that last would hold up the door until its time is over.
+        self.tasks.stop();
         let broker_door = timeout_at(calls_until, self.broker_door_is_shut.wait_for(|is_shut| *is_shut));
         let _ = tokio::join!(self.grpc.close(calls_until), broker_door);
         if timeout_at(deadline, self.tasks.end()).await.is_err() {

@@ -131,18 +131,33 @@ impl Authority {
         }
     }
 
+    /// Asks for the revocations until there are some for the first time.
+    pub(super) async fn revocations_once(&self, keeper: &TrustKeeper) {
+        let mut told = Told::default();
+        while !self.look_at_revocations(keeper, &mut told).await {
+            sleep(REVOCATIONS_EVERY).await;
+        }
+    }
+
     /// Asks for the revocations each second.
     pub(super) async fn follow_revocations(&self, keeper: &TrustKeeper) -> Infallible {
         let mut told = Told::default();
         loop {
-            let revoked = self.revocations().await;
-            told.tell(revoked.as_ref().err(), "tokens.authority gives no revocations; those before go on to count");
-            if let Ok(revoked) = revoked {
-                keeper.upkeep.revocations_read();
-                keeper.take_revocations(revoked);
-            }
+            self.look_at_revocations(keeper, &mut told).await;
             sleep(REVOCATIONS_EVERY).await;
         }
+    }
+
+    /// Whether they were given.
+    async fn look_at_revocations(&self, keeper: &TrustKeeper, told: &mut Told) -> bool {
+        let revoked = self.revocations().await;
+        told.tell(revoked.as_ref().err(), "tokens.authority gives no revocations; those before go on to count");
+        let is_given = revoked.is_ok();
+        if let Ok(revoked) = revoked {
+            keeper.upkeep.revocations_read();
+            keeper.take_revocations(revoked);
+        }
+        is_given
     }
 }
 

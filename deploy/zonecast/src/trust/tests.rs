@@ -27,6 +27,8 @@ const GUARD: Duration = Duration::from_secs(20);
 struct Answers {
     keys: String,
     revoked: Revocations,
+    /// Whether it is asked for revocations in vain.
+    is_mute: bool,
 }
 
 /// An issuer of tokens, by HTTPS on this machine.
@@ -76,6 +78,9 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor, answers: Arc<Mutex<
             let answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
             match request.split(' ').nth(1).unwrap() {
                 "/.well-known/jwks.json" => ("200 OK", answers.keys.clone()),
+                "/.well-known/zonecast-revocations.json" if answers.is_mute => {
+                    ("503 Service Unavailable", String::new())
+                }
                 "/.well-known/zonecast-revocations.json" => {
                     ("200 OK", serde_json::to_string(&answers.revoked).unwrap())
                 }
@@ -127,6 +132,25 @@ async fn nobody_is_admitted_before_there_are_keys_and_a_new_key_is_asked_for() {
     until(&mut trust, |trust| trust.keys.contains("new")).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "long before the minute is over");
     assert!(upkeep.read_at().0 > 0);
+    keeping.abort();
+}
+
+#[tokio::test]
+async fn no_key_counts_before_it_is_known_what_is_revoked() {
+    let issuer = Issuer::start().await;
+    let key = SigningKey::generate("k").unwrap();
+    issuer.answer(|answers| {
+        (answers.keys, answers.is_mute) = (jwks(&[&key]), true);
+        answers.revoked.logins.extend(["login".to_owned()]);
+    });
+    let keeper = issuer.keeper();
+    let mut trust = keeper.trust();
+    let keeping = tokio::spawn(keeper.keep());
+    // Long enough for many looks, and for keys that do not wait for the revocations.
+    assert!(timeout(Duration::from_secs(3), trust.changed()).await.is_err());
+    issuer.answer(|answers| answers.is_mute = false);
+    until(&mut trust, |trust| trust.keys.contains("k")).await;
+    assert_eq!(trust.borrow().admit(&token(&key), now_s()), Err(TokenError::Revoked));
     keeping.abort();
 }
 

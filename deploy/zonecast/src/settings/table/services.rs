@@ -100,7 +100,7 @@ pub(super) static SETTINGS: &[Setting] = &[
         "services.streams_max",
         "1_024",
         Slot::Count(1, 1_000_000, |draft| &mut draft.services.streams_max),
-        "Most streams under way by gRPC, health checks and reflection among them; more are answered with \
+        "Most streams under way by gRPC, and as many health checks and reflections beside them; more are answered with \
          RESOURCE_EXHAUSTED.",
     ),
     row(
