@@ -205,6 +205,7 @@ impl Attendance<'_> {
             tokio::select! {
                 biased;
                 () = session.outbox_drained() => {}
+                () = session.disowned() => {}
                 _ = connection.closed() => {}
                 _ = first_ending(writers) => {}
             }
@@ -238,7 +239,8 @@ impl Attendance<'_> {
             Farewell::AfterLastWords(code) | Farewell::GoAway(code) => {
                 let all_written = async { while writers.join_next().await.is_some() {} };
                 // Who leaves or is drained in good order is given the time that a slow reader has anyway.
-                let is_orderly = matches!(code, ErrorCode::Unspecified | ErrorCode::ShuttingDown);
+                let is_orderly =
+                    matches!(code, ErrorCode::Unspecified | ErrorCode::ShuttingDown) && !session.is_disowned();
                 let patience = if is_orderly { stall.saturating_sub(begun.elapsed()) } else { LAST_WORDS_TIMEOUT };
                 let _ = timeout(patience, all_written).await;
                 Some(code)

@@ -1,6 +1,7 @@
 //! A session as its worker holds it: what waits for it, and how its tasks are woken.
 
 mod coalescing;
+mod ending;
 mod gauge;
 mod patience;
 mod succession;
@@ -23,12 +24,12 @@ use zonecast_protocol::{
     wire::{DeliveryAck, ErrorCode, server_frame},
 };
 
-use self::coalescing::is_much;
 pub(crate) use self::{
     coalescing::WRITE_BYTES,
     gauge::Gauge,
     succession::{Heritage, Resume, TakeOver},
 };
+use self::{coalescing::is_much, ending::Ending};
 use crate::grant::Grant;
 
 /// Bytes of answers that wait on the control stream before the session's own requests and publishes wait.
@@ -84,9 +85,7 @@ pub(crate) struct Session {
     control: RefCell<ControlLog>,
     control_filled: Notify,
     control_drained: Notify,
-    /// Set once: why the session ends.
-    end: RefCell<Option<(ErrorCode, String)>>,
-    end_set: Notify,
+    ending: Ending,
     /// Set when nothing more is read from the client.
     stopping: Cell<bool>,
     stop_set: Notify,
@@ -146,8 +145,7 @@ impl Session {
             control: RefCell::new(ControlLog::new(keeps)),
             control_filled: Notify::new(),
             control_drained: Notify::new(),
-            end: RefCell::default(),
-            end_set: Notify::new(),
+            ending: Ending::default(),
             stopping: Cell::new(false),
             stop_set: Notify::new(),
             closing: Cell::new(false),
@@ -343,29 +341,6 @@ impl Session {
     /// The session's end is final: it is not to be resumed.
     pub(crate) fn forfeit_resume(&self) {
         self.resumable.set(false);
-    }
-
-    /// Asks for the session's end. The first reason counts.
-    pub(crate) fn end(&self, code: ErrorCode, reason: &str) {
-        let mut end = self.end.borrow_mut();
-        if code != ErrorCode::SessionReplaced {
-            self.forfeit_resume();
-        }
-        if end.is_none() {
-            *end = Some((code, reason.to_owned()));
-            self.end_set.notify_one();
-        }
-    }
-
-    /// Waits until the session's end is asked for.
-    pub(crate) async fn ended(&self) -> (ErrorCode, String) {
-        loop {
-            let end = self.end.borrow().clone();
-            match end {
-                Some(end) => return end,
-                None => self.end_set.notified().await,
-            }
-        }
     }
 
     /// Nothing more will be queued: writers finish, publishers stop waiting for this session.

@@ -30,7 +30,7 @@ pub use limits::OutboxLimits;
 pub use outbound::{Arrival, EventHead, OutboundEvent, Outcome, Ticket};
 pub use outbox::{Chunks, Datagrams, Drained, LeftDeliveries, NeverSent, Outbox, Pushed, ResumePoint, Succession};
 pub use rights::SessionRights;
-pub use router::{Router, WorldStats};
+pub use router::{Holdings, Router, WorldStats};
 pub use session::{Admitted, RefusedPublish, SessionRules};
 pub use standing::Standing;
 pub use tickets::{Settled, Tickets};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use zonecast_protocol::{Refusal, Rights, Target, TopicPattern, Zone, wire::ErrorCode};
 
-use crate::{Router, SessionId};
+use crate::Holdings;
 
 /// What the broker permits to everybody, and within that what a session's own token permits.
 ///
@@ -104,9 +104,10 @@ impl SessionRights {
     ///
     /// # Errors
     /// It holds something to which these rights give no right.
-    pub fn check_held(&self, router: &Router, session: SessionId, source: u64) -> Result<(), Refusal> {
-        router.zones(session).try_for_each(|(_, held)| self.check_zone(held.world.as_str(), &held.zone))?;
-        router.topics(session).try_for_each(|(_, held)| self.check_subscribe(&held.pattern, source))
+    pub fn check_held(&self, held: Option<&Holdings>, source: u64) -> Result<(), Refusal> {
+        let Some(held) = held else { return Ok(()) };
+        held.zones().try_for_each(|(_, zone)| self.check_zone(zone.world.as_str(), &zone.zone))?;
+        held.topics().try_for_each(|(_, topic)| self.check_subscribe(&topic.pattern, source))
     }
 }
 

@@ -35,8 +35,9 @@ pub struct Router {
     reached: Vec<SessionId>,
 }
 
-#[derive(Debug, Default)]
-struct Holdings {
+/// What a session holds.
+#[derive(Debug, Clone, Default)]
+pub struct Holdings {
     zones: FxHashMap<u32, ZoneInterest>,
     topics: FxHashMap<u32, TopicInterest>,
 }
@@ -56,6 +57,18 @@ pub struct WorldStats<'a> {
     pub zones: usize,
     /// Events that this router routed to it since its first zone came; the count ends with its last zone.
     pub events: u64,
+}
+
+impl Holdings {
+    /// The zones with their ids, in no particular order.
+    pub fn zones(&self) -> impl Iterator<Item = (u32, &ZoneInterest)> {
+        self.zones.iter().map(|(id, interest)| (*id, interest))
+    }
+
+    /// The topics with their ids, in no particular order.
+    pub fn topics(&self) -> impl Iterator<Item = (u32, &TopicInterest)> {
+        self.topics.iter().map(|(id, interest)| (*id, interest))
+    }
 }
 
 impl Router {
@@ -122,6 +135,12 @@ impl Router {
         &self.reached
     }
 
+    /// All that a session holds; `None` when that is nothing.
+    #[must_use]
+    pub fn held(&self, session: SessionId) -> Option<&Holdings> {
+        self.holdings.get(&session)
+    }
+
     /// A zone that a session holds.
     #[must_use]
     pub fn zone(&self, session: SessionId, zone_id: u32) -> Option<&ZoneInterest> {
@@ -130,7 +149,7 @@ impl Router {
 
     /// The zones that a session holds with their ids, in no particular order.
     pub fn zones(&self, session: SessionId) -> impl Iterator<Item = (u32, &ZoneInterest)> {
-        self.holdings.get(&session).into_iter().flat_map(|held| held.zones.iter().map(|(id, interest)| (*id, interest)))
+        self.held(session).into_iter().flat_map(Holdings::zones)
     }
 
     /// How many zones a session holds.
@@ -141,8 +160,7 @@ impl Router {
 
     /// The topics that a session listens to with their ids, in no particular order.
     pub fn topics(&self, session: SessionId) -> impl Iterator<Item = (u32, &TopicInterest)> {
-        let topics = self.holdings.get(&session).into_iter().flat_map(|held| held.topics.iter());
-        topics.map(|(id, interest)| (*id, interest))
+        self.held(session).into_iter().flat_map(Holdings::topics)
     }
 
     /// Whether a session holds a topic subscription under this id.

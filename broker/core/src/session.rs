@@ -85,7 +85,7 @@ impl SessionRules {
     /// # Errors
     /// They do not; then the old ones stay.
     pub fn replace_rights(&mut self, router: &Router, rights: SessionRights) -> Result<(), Refusal> {
-        rights.check_held(router, self.session, self.source)?;
+        rights.check_held(router.held(self.session), self.source)?;
         self.rights = rights;
         Ok(())
     }

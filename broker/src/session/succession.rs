@@ -4,7 +4,7 @@ use std::{cell::Ref, net::IpAddr, rc::Rc};
 
 use tokio::{sync::oneshot, time::Instant};
 use zonecast_core::{
-    LeftDeliveries, LeftFrames, ResumePoint, Router, SessionId, SessionRights, Standing, Succession, Ticket,
+    Holdings, LeftDeliveries, LeftFrames, ResumePoint, Router, SessionId, SessionRights, Standing, Succession, Ticket,
 };
 
 use super::Session;
@@ -62,12 +62,14 @@ impl Drop for Step {
 }
 
 impl TakeOver {
-    /// Whether what `session` leaves is this one's: both are of the same subject.
-    pub(crate) fn may_inherit(&self, session: &Session) -> bool {
+    /// Whether what `session` leaves is this one's: both are of the same subject, and this one may hold all that the other
+    /// held, by which it came to what it leaves.
+    pub(crate) fn may_inherit(&self, session: &Session, held: Option<&Holdings>) -> bool {
         self.grant.subject() == session.grant.borrow().subject()
+            && self.rights.check_held(held, session.rules.borrow().source()).is_ok()
     }
 
-    /// Whether this resumes `session`: the same run of the client goes on where it stood, and may hold all that it held.
+    /// Whether this resumes `session`: the same run of the client goes on where it stood.
     pub(crate) fn resumes(&self, session: &Session, router: &Router) -> bool {
         let Some(resume) = &self.resume else { return false };
         let is_named =
@@ -76,8 +78,7 @@ impl TakeOver {
         let is_between = session.resumed_from.get() == Some(resume.session_id);
         (is_named || is_between)
             && self.incarnation == session.incarnation
-            && self.may_inherit(session)
-            && self.rights.check_held(router, session.id, session.rules.borrow().source()).is_ok()
+            && self.may_inherit(session, router.held(session.id))
             && session.resumable.get()
             && !session.outbox.borrow().has_overflowed()
             && session.control.borrow().goes_on_from(resume.control_through)

@@ -75,8 +75,8 @@ impl Worker {
         loop {
             let current = Arc::clone(&trust.borrow_and_update());
             for session in self.state.borrow().sessions.values() {
-                if let Some(Refusal { code, message }) = session.grant.borrow().end(&current, now()) {
-                    session.end(code, &message);
+                if let Some(refusal) = session.grant.borrow().end(&current, now()) {
+                    session.disown(&refusal);
                 }
             }
             tokio::select! {

@@ -139,10 +139,12 @@ impl Worker {
     /// Ends a session's interest, or gives it to its heir, and hands over what it leaves. Returns how many deliveries
     /// are lost with it.
     pub(crate) async fn part_with(&self, session: &Rc<Session>, claim: Claim) -> usize {
-        let mut resumed = false;
+        let (mut resumed, mut held) = (false, None);
         let parted = self
             .change_interest(|router| {
                 session.interest_ended.set(true);
+                // An heir may still come when the router knows nothing of the session any more.
+                held = router.held(session.id).cloned();
                 let heir = session.heir();
                 Ok(match heir.as_ref().filter(|heir| heir.resumes(session, router)) {
                     Some(heir) => {
@@ -165,11 +167,16 @@ impl Worker {
             state.stats.dropped_transient += session.outbox().dropped_total();
         }
         drop(claim);
-        // The heir may have gone in the meantime.
         let lost = match heir {
-            Some(heir) if heir.may_inherit(session) => heir.answer.send(heritage).err(),
+            // The heir may have gone in the meantime.
+            Some(heir) if resumed || heir.may_inherit(session, held.as_ref()) => heir.answer.send(heritage).err(),
             // Dropping it tells an heir that there is nothing to inherit.
-            _ => Some(heritage),
+            Some(_) => {
+                let (client, deliveries) = (&session.client, heritage.deliveries.len());
+                info!(%client, deliveries, "its next session has not the right to what this one leaves");
+                Some(heritage)
+            }
+            None => Some(heritage),
         };
         let Some(Heritage { deliveries, .. }) = lost else { return 0 };
         self.report(deliveries.tickets().map(|ticket| (ticket, Outcome::Lost)));

@@ -144,7 +144,7 @@ async fn a_goodbye_that_waits_for_a_slow_receiver_holds_up_no_successor(workers:
 }
 
 /// Publishes to the topic until the broker no longer takes it, for want of credit.
-async fn flood(publisher: &mut Peer, topic: &str, events: u32) {
+pub(crate) async fn flood(publisher: &mut Peer, topic: &str, events: u32) {
     for _ in 0..events {
         let event = wire::Event { payload: Bytes::from(vec![0; 8192]), ..publisher.event_on(topic) };
         let event = event.encode_to_vec().into();

@@ -9,9 +9,10 @@ use zonecast_protocol::{ErrorCode, Permitted, Rights};
 
 use crate::{
     issuer::{Issuer, now_s},
+    lifecycle::flood,
     operations::metric,
-    raw::{Peer, hello, zone},
-    reliability::lasting_hello,
+    raw::{Peer, World, hello, zone},
+    reliability::{ack, answer, delivery, lasting_hello, processed},
     tokens::{joined, narrow, publish, refused, with_token, world},
 };
 
@@ -20,7 +21,9 @@ crate::with_one_and_two_workers! {
     a_renewal_that_cannot_be_changes_nothing
     at_expiry_the_session_ends_and_is_not_resumed
     a_session_is_resumed_only_with_the_right_to_what_it_holds
+    what_waits_is_inherited_only_with_the_right_to_what_was_held
     revocation_ends_live_and_detached_sessions
+    revocation_counts_while_the_broker_drains
     a_new_key_is_taken_and_asked_for
 }
 
@@ -113,6 +116,43 @@ async fn a_session_is_resumed_only_with_the_right_to_what_it_holds(workers: usiz
     }
 }
 
+async fn what_waits_is_inherited_only_with_the_right_to_what_was_held(workers: usize) {
+    let issuer = Issuer::new();
+    let world = world(workers, &issuer).await;
+    let mut publisher = joined(&world, "publisher", issuer.grant("server:publisher", Rights::everything())).await;
+    for (incarnation, next, corner, is_inherited) in
+        [(1, 1, 10.0, true), (2, 3, 10.0, true), (4, 4, 10.5, false), (5, 6, 10.5, false)]
+    {
+        let hello = |incarnation, rights| {
+            let token = issuer.grant("server:zone", rights);
+            with_token(lasting_hello("zone", incarnation), token)
+        };
+        let (mut wide, _) = Peer::opened(world.connection().await, hello(incarnation, Rights::everything())).await;
+        wide.put_zones(vec![zone(1, "earth", [0.0, 0.0], [corner, 1.0])]).await.unwrap();
+        let event = publisher.event_at("earth", 1.0, 1.0, 0.0);
+        publisher.write_publish(processed(&event)).await;
+        let first = delivery(&mut wide).await;
+        wide.connection.close(0_u32.into(), b"cut");
+        let (mut narrower, welcome) = Peer::opened(world.connection().await, hello(next, narrow())).await;
+        assert!(!welcome.resumed);
+        if is_inherited {
+            let again = delivery(&mut narrower).await;
+            assert_eq!((again.event, again.resent), (first.event, true));
+            narrower.send(ack(again.seq, &[again.seq])).await;
+            assert_eq!(answer(publisher.next().await), (event.lane_seq, Ok(1)));
+        } else {
+            let refused = answer(publisher.next().await);
+            assert_eq!(refused, (event.lane_seq, Err(ErrorCode::SessionLost)), "whoever published is told");
+            narrower.listen(1, "users.created", "").await.unwrap();
+            let event = publisher.event_on("users.created");
+            assert_eq!(publish(&mut publisher, event).await, Ok(1));
+            assert_eq!(delivery(&mut narrower).await.seq, 1, "nothing came before it");
+        }
+        narrower.send(client_frame::Frame::Goodbye(wire::Goodbye {})).await;
+        narrower.closed().await;
+    }
+}
+
 async fn revocation_ends_live_and_detached_sessions(workers: usize) {
     let issuer = Issuer::new();
     let world = world(workers, &issuer).await;
@@ -146,6 +186,31 @@ async fn revocation_ends_live_and_detached_sessions(workers: usize) {
     assert!(refused(&world, resuming(&welcome, zone_token)).await.contains("revoked"));
     assert_eq!(bystander.renew(&of("one", "bystander")).await, Err(ErrorCode::InvalidToken));
     assert!(bystander.renew(&of("three", "bystander")).await.is_ok());
+}
+
+async fn revocation_counts_while_the_broker_drains(workers: usize) {
+    let issuer = Issuer::new();
+    let (trust, upkeep) = (issuer.trust(), issuer.upkeep());
+    let world = World::with(workers, |config| {
+        (config.trust, config.trust_upkeep) = (trust, upkeep);
+        config.shutdown_grace = Duration::from_secs(600);
+        config.connections.slow_consumer_timeout = Duration::from_secs(600);
+    })
+    .await;
+    let claims = issuer.claims("server:deaf", Rights::everything());
+    let token = issuer.token(&Claims { login: "one".into(), ..claims });
+    let mut deaf = joined(&world, "deaf", token).await;
+    deaf.listen(1, "flood", "").await.unwrap();
+    let mut flooder = joined(&world, "flooder", issuer.grant("server:flooder", Rights::everything())).await;
+    tokio::select! {
+        () = flood(&mut flooder, "flood", 8192) => panic!("it should be held back"),
+        () = tokio::time::sleep(Duration::from_millis(300)) => {}
+    }
+    let draining = tokio::spawn(world.broker.shutdown());
+    let server_frame::Frame::GoAway(go_away) = deaf.next().await else { panic!("no farewell") };
+    assert_eq!(go_away.code(), ErrorCode::ShuttingDown);
+    issuer.revoke(&["one"]);
+    tokio::time::timeout(Duration::from_secs(60), draining).await.expect("nobody is waited for").unwrap();
 }
 
 async fn a_new_key_is_taken_and_asked_for(workers: usize) {

@@ -192,7 +192,7 @@ impl Run {
         self.model.apply(&ops);
         self.router.apply(&InterestChange { epoch: self.router.epoch() + 1, ops });
         for (session, rules) in &self.rules {
-            rules.rights().check_held(&self.router, *session, rules.source()).expect("all that is held is permitted");
+            rules.rights().check_held(self.router.held(*session), rules.source()).expect("all that is held is permitted");
             let mut zones: Vec<_> = self.router.zones(*session).map(|(id, zone)| (id, zone.clone())).collect();
             zones.sort_by_key(|(id, _)| *id);
             assert_eq!(zones, self.model.zones_of(*session));
@@ -251,7 +251,7 @@ impl Run {
             What::Rights { narrow } => {
                 let (session, source) = (*session, rules.source());
                 let other = self.rights_of(narrow);
-                let permits = other.check_held(&self.router, session, source).is_ok();
+                let permits = other.check_held(self.router.held(session), source).is_ok();
                 let (_, rules) = &mut self.rules[at];
                 assert_eq!(rules.replace_rights(&self.router, other).is_ok(), permits);
                 Vec::new()
