@@ -1,13 +1,7 @@
 //! How a client is set up: what the application says, and the checked form of it.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
 use zonecast_protocol::ClientId;
 
 use crate::{
@@ -136,6 +130,13 @@ impl ClientConfig {
         &self.addresses
     }
 
+    /// Whether it shows brokers neither a token nor a certificate.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        matches!(&self.token, TokenSource::Fixed(token) if token.is_empty())
+            && !self.tls.as_ref().is_some_and(TlsConfig::has_client_certificate)
+    }
+
     /// The name that the brokers' certificates must bear. Default: the host part of the address.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
@@ -186,7 +187,7 @@ impl ClientConfig {
     }
 
     /// Seed of the random waits between attempts, and of the topics on which replies are awaited, for runs that must repeat
-    /// exactly. Default: random.
+    /// exactly. With one, others can guess those topics. Default: none; the system's random numbers.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
@@ -302,14 +303,14 @@ impl ClientConfig {
         quic.transport_config(Arc::new(self.transport.quinn()));
         let endpoint = match self.endpoint {
             Some(endpoint) => endpoint,
-            None => bind(&self.transport).map_err(ConnectError::Socket)?,
+            None => self.transport.bind().map_err(ConnectError::Socket)?,
         };
         Ok(Settings {
             client_id,
             brokers,
             token: self.token,
             incarnation: self.incarnation.unwrap_or(now_us).max(1),
-            seed: self.seed.unwrap_or_else(|| fastrand::u64(..)),
+            seed: self.seed,
             endpoint,
             quic,
             timing: self.timing.bounded(),
@@ -318,30 +319,6 @@ impl ClientConfig {
             coalesce: self.coalesce,
         })
     }
-}
-
-/// A socket for both families, or for IPv4 where the machine has no IPv6.
-fn bind(transport: &TransportOptions) -> std::io::Result<quinn::Endpoint> {
-    let buffer_bytes = transport.socket_buffer_bytes;
-    let v6: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
-    let v4: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
-    let socket = socket(v6, buffer_bytes).or_else(|_| socket(v4, buffer_bytes))?;
-    let runtime = quinn::default_runtime().ok_or_else(|| std::io::Error::other("there is no tokio runtime"))?;
-    let mut config = quinn::EndpointConfig::default();
-    config.max_udp_payload_size(transport.udp_payload_bytes()).map_err(std::io::Error::other)?;
-    quinn::Endpoint::new(config, None, socket.into(), runtime)
-}
-
-fn socket(address: SocketAddr, buffer_bytes: usize) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // The system may grant less; a smaller buffer costs retransmissions, not correctness.
-    let _ = socket.set_recv_buffer_size(buffer_bytes);
-    let _ = socket.set_send_buffer_size(buffer_bytes);
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 /// One broker of the list.
@@ -374,7 +351,7 @@ pub(crate) struct Settings {
     pub(crate) brokers: Vec<Broker>,
     pub(crate) token: TokenSource,
     pub(crate) incarnation: u64,
-    pub(crate) seed: u64,
+    pub(crate) seed: Option<u64>,
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) quic: quinn::ClientConfig,
     pub(crate) timing: Timing,

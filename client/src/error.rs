@@ -232,6 +232,9 @@ pub enum RequestError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// The system gives no random numbers, without which others could guess where the reply is awaited.
+    #[error("the system gives no random numbers, by which the reply would be awaited")]
+    NoRandomness,
     /// The request could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -247,6 +250,7 @@ impl RequestError {
         match self {
             Self::NoResponder { .. } => "no_responder",
             Self::TimedOut { .. } => "timed_out",
+            Self::NoRandomness => "no_randomness",
             Self::Publish(error) => error.kind(),
             Self::Subscribe(error) => error.kind(),
         }

@@ -9,13 +9,14 @@ use std::{
     },
 };
 
+use rustls::crypto::SecureRandom;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, oneshot, watch};
 use zonecast_protocol::{ClientId, Limits, Refusal, source_of, wire};
 
 use crate::{
     config::{Queues, Settings},
     connection::{Command, CommandSender, Token},
-    error::{LinkError, PublishError},
+    error::{LinkError, PublishError, RequestError},
     event::Event,
     intake::Intake,
     lanes::{Freed, LaneQueue},
@@ -108,7 +109,7 @@ impl fmt::Debug for Lane {
 /// Requests whose reply is awaited.
 pub(crate) struct Inbox {
     pub(crate) awaited: Mutex<BTreeMap<u64, oneshot::Sender<Event>>>,
-    numbers: Mutex<fastrand::Rng>,
+    numbers: Numbers,
     /// The broker has refused to renew the subscription of the topics for replies.
     pub(crate) refused: AtomicBool,
 }
@@ -325,16 +326,43 @@ impl Handle {
     }
 }
 
-impl Inbox {
-    fn new(seed: u64) -> Self {
-        let numbers = Mutex::new(fastrand::Rng::with_seed(seed));
-        Self { awaited: Mutex::default(), numbers, refused: AtomicBool::new(false) }
+/// Numbers of requests. Who knows the client's source, and any number of its requests, must not know where its next reply is
+/// awaited (WIRE.md, section 5).
+enum Numbers {
+    /// The system's, which nobody guesses.
+    System(&'static dyn SecureRandom),
+    /// For runs that must repeat exactly.
+    Seeded(Mutex<fastrand::Rng>),
+}
+
+impl Numbers {
+    fn new(seed: Option<u64>) -> Self {
+        match seed {
+            Some(seed) => Self::Seeded(Mutex::new(fastrand::Rng::with_seed(seed))),
+            None => Self::System(rustls::crypto::aws_lc_rs::default_provider().secure_random),
+        }
     }
 
-    /// The number of the next request: any, for who knows the client's source, or one of its requests, should not know at
-    /// once where its next reply is awaited.
-    pub(crate) fn next_number(&self) -> u64 {
-        locked(&self.numbers).u64(..)
+    fn next(&self) -> Result<u64, RequestError> {
+        match self {
+            Self::System(random) => {
+                let mut bytes = [0; 8];
+                random.fill(&mut bytes).map_err(|_| RequestError::NoRandomness)?;
+                Ok(u64::from_ne_bytes(bytes))
+            }
+            Self::Seeded(random) => Ok(locked(random).u64(..)),
+        }
+    }
+}
+
+impl Inbox {
+    fn new(seed: Option<u64>) -> Self {
+        Self { awaited: Mutex::default(), numbers: Numbers::new(seed), refused: AtomicBool::new(false) }
+    }
+
+    /// The number of the next request.
+    pub(crate) fn next_number(&self) -> Result<u64, RequestError> {
+        self.numbers.next()
     }
 
     /// Hands a reply to the request that awaits it.

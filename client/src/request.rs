@@ -41,11 +41,11 @@ struct Awaited<'a> {
 }
 
 impl<'a> Awaited<'a> {
-    fn new(inbox: &'a Inbox) -> Self {
-        let number = inbox.next_number();
+    fn new(inbox: &'a Inbox) -> Result<Self, RequestError> {
+        let number = inbox.next_number()?;
         let (requester, reply) = oneshot::channel();
         locked(&inbox.awaited).insert(number, requester);
-        Self { inbox, number, reply }
+        Ok(Self { inbox, number, reply })
     }
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn request(
         let inbox = format!("{INBOX_PREFIX}{:016x}", shared.source);
         let pattern = format!("{inbox}.>");
         listen(handle, &pattern).await?;
-        let mut awaited = Awaited::new(&shared.inbox);
+        let mut awaited = Awaited::new(&shared.inbox)?;
         let publish = publish.reply_to(format!("{inbox}.{}", awaited.number));
         let mut receipt = handle.publish_with_ack(&publish, AckLevel::Routed).await?;
         // A request whose reply nobody awaits any more must not be carried out after the next reconnect.

@@ -128,6 +128,10 @@ impl TlsConfig {
         }
     }
 
+    pub(crate) fn has_client_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// What quinn needs.
     pub(crate) fn crypto(&self) -> Result<Arc<QuicClientConfig>, TlsError> {
         let unusable = |what| move |source| TlsError::Unusable { what, source };

@@ -1,8 +1,14 @@
 //! Settings of QUIC.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use quinn::congestion::CubicConfig;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bounded;
 use crate::error::ConnectError;
@@ -61,7 +67,7 @@ impl Default for TransportOptions {
 }
 
 impl TransportOptions {
-    pub(super) fn udp_payload_bytes(&self) -> u16 {
+    fn udp_payload_bytes(&self) -> u16 {
         self.udp_payload_bytes_max.clamp(UDP_PAYLOAD_BYTES_MIN, UDP_PAYLOAD_BYTES_MAX)
     }
 
@@ -99,5 +105,28 @@ impl TransportOptions {
             .max_concurrent_bidi_streams(0_u32.into())
             .datagram_receive_buffer_size(Some(self.datagram_receive_buffer_bytes).filter(|bytes| *bytes > 0));
         config
+    }
+
+    /// An endpoint of the client's own, on a socket for both families, or for IPv4 where the machine has no IPv6.
+    pub(super) fn bind(&self) -> io::Result<quinn::Endpoint> {
+        let v6: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
+        let v4: SocketAddr = (Ipv4Addr::UNSPECIFIED, 0).into();
+        let socket = self.socket(v6).or_else(|_| self.socket(v4))?;
+        let runtime = quinn::default_runtime().ok_or_else(|| io::Error::other("there is no tokio runtime"))?;
+        let mut config = quinn::EndpointConfig::default();
+        config.max_udp_payload_size(self.udp_payload_bytes()).map_err(io::Error::other)?;
+        quinn::Endpoint::new(config, None, socket.into(), runtime)
+    }
+
+    fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        // The system may grant less; a smaller buffer costs retransmissions, not correctness.
+        let _ = socket.set_recv_buffer_size(self.socket_buffer_bytes);
+        let _ = socket.set_send_buffer_size(self.socket_buffer_bytes);
+        socket.bind(&address.into())?;
+        Ok(socket)
     }
 }

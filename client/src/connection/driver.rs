@@ -70,7 +70,8 @@ impl Driver {
         commands: Commands,
         first: oneshot::Sender<Result<(), ConnectError>>,
     ) -> Self {
-        let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, settings.seed);
+        let seed = settings.seed.unwrap_or_else(|| fastrand::u64(..));
+        let backoff = Backoff::new(settings.timing.backoff_base, settings.timing.backoff_cap, seed);
         let dispatcher = Arc::new(AsyncMutex::new(Dispatcher::new(shared.clone())));
         Self {
             settings,
