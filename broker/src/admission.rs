@@ -1,7 +1,7 @@
 //! Who is in: counts of connections, and the one live session of each client id. Shared by all workers.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +10,7 @@ use std::{
 
 use dashmap::{DashMap, Entry};
 use zonecast_core::SessionId;
-use zonecast_protocol::{ClientId, Refusal, source_of, wire::ErrorCode};
+use zonecast_protocol::{ClientId, Refusal, network_of, source_of, wire::ErrorCode};
 
 use crate::ConnectionLimits;
 
@@ -68,18 +68,10 @@ pub(crate) struct Kept {
     admission: Arc<Admission>,
 }
 
-/// The address that connections are counted by. Whoever has one IPv6 address has the other 2^64 of its network too.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 => v4,
-    }
-}
-
 impl Admission {
     /// Takes a place for a connection whose handshake begins, or says which limit forbids it.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr, limits: &ConnectionLimits) -> Result<Place, &'static str> {
-        let address = counted(address);
+        let address = network_of(address);
         let place = Place { admission: Arc::clone(self), address, handshaking: true, identity: None };
         let (connections_here, handshakes_here) = {
             let mut counts = self.by_address.entry(address).or_default();
@@ -293,15 +285,6 @@ mod tests {
         drop(first);
         assert!(enter("shard").is_ok());
         assert_eq!(admission.by_identity.len(), 1, "whoever is gone is forgotten");
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_count_together() {
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(counted(address("2001:db8::1")), counted(address("2001:db8::ffff:1")));
-        assert_ne!(counted(address("2001:db8:0:1::1")), counted(address("2001:db8:0:2::1")));
-        assert_eq!(counted(address("::ffff:10.0.0.7")), address("10.0.0.7"));
-        assert_ne!(counted(address("10.0.0.7")), counted(address("10.0.0.8")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -22,7 +23,7 @@ use crate::{
     BrokerConfig, BrokerTls, EndpointError, WORKERS_MAX, admin, endpoint,
     mail::{MAILBOX_MESSAGES_MAX, Mail},
     serving::Serving,
-    worker::{Phase, Retained, Shared, WorkerThread, spawn},
+    worker::{Phase, Retained, Shared, spawn},
 };
 
 /// How long workers may take to close what is left once the grace is over.
@@ -62,7 +63,9 @@ pub struct Broker {
     admin: Option<(SocketAddr, JoinHandle<()>)>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
-    workers: Vec<WorkerThread>,
+    workers: Vec<thread::JoinHandle<()>>,
+    /// How many of them have ended.
+    ended: watch::Receiver<usize>,
 }
 
 impl Broker {
@@ -82,14 +85,16 @@ impl Broker {
         let setup = endpoint::EndpointSetup::new(&shared.config, &shared.serving)?;
         let (phase, watched) = watch::channel(Phase::Serving);
         let ready = Arc::new(AtomicBool::new(false));
+        let (ending, ended) = watch::channel(0);
         let mut workers = Vec::with_capacity(workers_wanted);
         for (index, (socket, mailbox)) in (0_u16..).zip(sockets.into_iter().zip(receivers)) {
-            let worker = spawn(index, Arc::clone(&shared), socket, setup.clone(), mailbox, watched.clone()).await;
+            let (shared, setup) = (Arc::clone(&shared), setup.clone());
+            let worker = spawn(index, shared, socket, setup, mailbox, watched.clone(), ending.clone()).await;
             workers.push(worker.map_err(BrokerError::Worker)?);
         }
         let admin = admin::start(&shared, &ready).await?;
         ready.store(true, Ordering::Release);
-        Ok(Self { shared, local_addr, admin, ready, phase, workers })
+        Ok(Self { shared, local_addr, admin, ready, phase, workers, ended })
     }
 
     /// The UDP address that the broker serves QUIC on.
@@ -118,6 +123,12 @@ impl Broker {
         self.shared.serving.count_failure();
     }
 
+    /// Waits until a worker has ended by itself, which is a defect of the broker: it panicked. Its sessions are lost, and it
+    /// keeps others from changing their interest; shut the broker down, and start another.
+    pub async fn failed(&self) {
+        let _ = self.ended.clone().wait_for(|ended| *ended > 0).await;
+    }
+
     /// Stops in good order: not ready, no new connections, clients told, queues drained, within the configured grace.
     pub async fn shutdown(mut self) {
         let grace = self.shared.config.shutdown_grace;
@@ -133,21 +144,17 @@ impl Broker {
             return;
         }
         for worker in std::mem::take(&mut self.workers) {
-            if !worker.join() {
+            if worker.join().is_err() {
                 error!("a worker had panicked");
             }
         }
         info!("broker has stopped");
     }
 
-    async fn workers_ended(&mut self) {
-        for worker in &mut self.workers {
-            if !worker.has_ended {
-                // An error means that the thread panicked, which is an end too.
-                let _ = (&mut worker.ended).await;
-                worker.has_ended = true;
-            }
-        }
+    async fn workers_ended(&self) {
+        let workers = self.workers.len();
+        // An error means that all have dropped what they count by, which is the same.
+        let _ = self.ended.clone().wait_for(|ended| *ended == workers).await;
     }
 }
 

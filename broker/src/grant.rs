@@ -1,23 +1,19 @@
 //! Who a client is by its token, and what that token grants.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Notify;
-use zonecast_access::{Claims, Subject, TokenError, Trust};
+use zonecast_access::{Claims, Freshness, Subject, TokenError, Trust};
 use zonecast_protocol::{ClientId, Refusal, Rights, wire::ErrorCode};
 
 /// What the broker and whoever keeps [`BrokerConfig::trust`](crate::BrokerConfig::trust) up to date tell each other.
 #[derive(Debug, Default)]
 pub struct TrustUpkeep {
     unknown_key: Notify,
-    keys_read_at: AtomicU64,
-    revocations_read_at: AtomicU64,
+    freshness: Arc<Freshness>,
 }
 
 impl TrustUpkeep {
@@ -33,18 +29,18 @@ impl TrustUpkeep {
 
     /// The keys were read just now, changed or not; for the metrics.
     pub fn keys_read(&self) {
-        self.keys_read_at.store(now().as_secs(), Ordering::Relaxed);
+        self.freshness.keys_read(now().as_secs());
     }
 
     /// As [`keys_read`](Self::keys_read), of the revocations.
     pub fn revocations_read(&self) {
-        self.revocations_read_at.store(now().as_secs(), Ordering::Relaxed);
+        self.freshness.revocations_read(now().as_secs());
     }
 
-    /// When keys and revocations were read last, in seconds since 1970; 0 for never.
+    /// When keys and revocations were read last.
     #[must_use]
-    pub fn read_at(&self) -> (u64, u64) {
-        (self.keys_read_at.load(Ordering::Relaxed), self.revocations_read_at.load(Ordering::Relaxed))
+    pub fn freshness(&self) -> &Arc<Freshness> {
+        &self.freshness
     }
 }
 

@@ -51,6 +51,7 @@ impl Totals {
         // The interest table is the same everywhere; one worker may be a change ahead.
         let newest = snapshots.iter().max_by_key(|snapshot| snapshot.epoch);
         let held = |field: fn(&Snapshot) -> u64| newest.map_or(0, field);
+        let freshness = shared.config.trust_upkeep.freshness();
         let gauges = vec![
             ("connections", "Connections that are open", shared.admission.connections() as u64),
             ("handshakes", "Handshakes under way", shared.admission.handshakes() as u64),
@@ -79,12 +80,12 @@ impl Totals {
             (
                 "token_keys_read_timestamp_seconds",
                 "When the keys for tokens were read last, in seconds since 1970; 0 for never",
-                shared.config.trust_upkeep.read_at().0,
+                freshness.keys_read_at(),
             ),
             (
                 "token_revocations_read_timestamp_seconds",
                 "When the revocations were read last, in seconds since 1970; 0 for never",
-                shared.config.trust_upkeep.read_at().1,
+                freshness.revocations_read_at(),
             ),
             ("interest_epoch", "Number of the latest change of interest", held(|s| s.epoch)),
         ];

@@ -32,7 +32,7 @@ use self::{
 pub(crate) use self::{
     retained::Retained,
     sessions::{Begun, Newcomer},
-    thread::{Phase, WorkerThread, run, spawn},
+    thread::{Phase, run, spawn},
 };
 use crate::{
     BrokerConfig, Rights,

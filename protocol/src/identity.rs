@@ -1,4 +1,7 @@
-//! How a client's run is named on the wire.
+//! How a client's run is named on the wire, and what its address counts as.
+
+// Of core, which has addresses and no sockets.
+use core::net::{IpAddr, Ipv6Addr};
 
 use sha2::{Digest, Sha256};
 
@@ -20,9 +23,28 @@ pub fn source_of(client_id: &ClientId, incarnation: u64) -> u64 {
     u64::from_be_bytes(first).max(1)
 }
 
+/// What peers are counted by that nobody knows yet: the address, and of IPv6 its network of /64, which is what one subscriber
+/// is given (RFC 6177), so that whoever has one address of it has all.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_network_count_as_one() {
+        let network = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2:3:4:5:6").to_string(), "2001:db8:1:2::");
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
+        assert_eq!(network("::ffff:10.0.0.7").to_string(), "10.0.0.7");
+        assert_ne!(network("10.0.0.7"), network("10.0.0.8"));
+    }
 
     #[test]
     fn pinned_so_that_other_languages_can_check_theirs() {

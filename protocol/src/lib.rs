@@ -66,7 +66,7 @@ package!(
 
 pub use event::{EventView, Target};
 pub use geometry::{Circle, GeometryError, Zone};
-pub use identity::source_of;
+pub use identity::{network_of, source_of};
 pub use limits::Limits;
 pub use names::{ClientId, Kind, NameError, QueueGroup, Topic, TopicPattern, WorldName, check_state_key};
 pub use publish_view::PublishView;

@@ -1,8 +1,11 @@
 //! A worker's life: its thread with runtime and endpoint, and the loops that accept connections and read the mailbox.
 
 use std::{
+    any::Any,
+    future::pending,
     io,
     net::{IpAddr, UdpSocket},
+    panic::resume_unwind,
     rc::Rc,
     sync::Arc,
     thread::JoinHandle,
@@ -12,7 +15,7 @@ use std::{
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
-    task::LocalSet,
+    task::{JoinSet, LocalSet},
     time::{Instant, timeout},
 };
 use tracing::{debug, warn};
@@ -38,24 +41,16 @@ pub(crate) enum Phase {
     Stopped,
 }
 
-/// A running worker.
-#[derive(Debug)]
-pub(crate) struct WorkerThread {
-    thread: JoinHandle<()>,
-    /// Resolves when the worker has ended; not to be polled again after that.
-    pub(crate) ended: oneshot::Receiver<()>,
-    /// Whether `ended` has resolved.
-    pub(crate) has_ended: bool,
-}
+/// Counts a worker that has ended, however it did.
+struct Ending(watch::Sender<usize>);
 
-impl WorkerThread {
-    /// Waits for the thread, which must have signalled its end; false when it panicked.
-    pub(crate) fn join(self) -> bool {
-        self.thread.join().is_ok()
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.send_modify(|ended| *ended += 1);
     }
 }
 
-/// Starts a worker's thread. The endpoint is open when this returns.
+/// Starts a worker's thread. The endpoint is open when this returns. `ended` counts the workers that have ended.
 pub(crate) async fn spawn(
     index: u16,
     shared: Arc<Shared>,
@@ -63,10 +58,13 @@ pub(crate) async fn spawn(
     setup: EndpointSetup,
     mailbox: mpsc::Receiver<Mail>,
     phase: watch::Receiver<Phase>,
-) -> io::Result<WorkerThread> {
+    ended: watch::Sender<usize>,
+) -> io::Result<JoinHandle<()>> {
     let (opened, open) = oneshot::channel();
-    let (end, ended) = oneshot::channel();
+    let ending = Ending(ended);
     let body = move || {
+        // Dropped last.
+        let _ending = ending;
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return drop(opened.send(Err(error))),
@@ -81,29 +79,53 @@ pub(crate) async fn spawn(
                 Err(error) => drop(opened.send(Err(error))),
             }
         });
-        let _ = end.send(());
     };
     let thread = std::thread::Builder::new().name(format!("zonecast-{index}")).spawn(body)?;
     match open.await {
         Ok(result) => result?,
         Err(_) => return Err(io::Error::other("the worker thread ended before it opened its endpoint")),
     }
-    Ok(WorkerThread { thread, ended, has_ended: false })
+    Ok(thread)
 }
 
 /// Serves on an endpoint until the broker's life is over. Must be called within a `LocalSet`, be it that of a thread of
 /// its own or that of an application which embeds the broker.
+///
+/// # Panics
+/// When one of the worker's own tasks did: without it, it would serve on as if tokens never expired, or nothing came from
+/// other workers.
 pub(crate) async fn run(
     worker: Rc<Worker>,
     endpoint: quinn::Endpoint,
     mailbox: mpsc::Receiver<Mail>,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) {
-    let post = tokio::task::spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
-    let settling = tokio::task::spawn_local(Rc::clone(&worker).settle_tickets());
-    let watching = tokio::task::spawn_local(Rc::clone(&worker).watch_retained());
-    let granting = tokio::task::spawn_local(Rc::clone(&worker).watch_grants());
-    let accepting = tokio::task::spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
+    // They end with this function.
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(read_mailbox(Rc::clone(&worker), mailbox));
+    tasks.spawn_local(Rc::clone(&worker).settle_tickets());
+    tasks.spawn_local(Rc::clone(&worker).watch_retained());
+    tasks.spawn_local(Rc::clone(&worker).watch_grants());
+    tasks.spawn_local(accept(Rc::clone(&worker), endpoint.clone()));
+    tokio::select! {
+        biased;
+        () = serve(&worker, &endpoint, phase) => {}
+        panic = first_panic(&mut tasks) => resume_unwind(panic),
+    }
+}
+
+/// What the first of these tasks panicked with; for ever where none does.
+async fn first_panic(tasks: &mut JoinSet<()>) -> Box<dyn Any + Send> {
+    while let Some(joined) = tasks.join_next().await {
+        if let Some(panic) = joined.err().and_then(|error| error.try_into_panic().ok()) {
+            return panic;
+        }
+    }
+    pending().await
+}
+
+/// Lets sessions be until the broker's life is over, and ends them in the order of its phases.
+async fn serve(worker: &Worker, endpoint: &quinn::Endpoint, mut phase: watch::Receiver<Phase>) {
     // An error means that the broker's handle is gone, which is the same as being stopped.
     let drain = phase.wait_for(|phase| *phase >= Phase::Draining).await.is_ok();
     worker.end_all(ErrorCode::ShuttingDown, "the broker is shutting down");
@@ -117,9 +139,6 @@ pub(crate) async fn run(
     endpoint.close(connection::close_code(ErrorCode::ShuttingDown), b"the broker has stopped");
     // The close is only queued yet: without this, clients would find out by their idle timeout.
     let _ = timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
-    for task in [accepting, granting, watching, settling, post] {
-        task.abort();
-    }
 }
 
 async fn read_mailbox(worker: Rc<Worker>, mut mailbox: mpsc::Receiver<Mail>) {
@@ -175,5 +194,36 @@ impl Refusals {
         }
         warn!(%address, limit, untold_before = self.untold, "connection refused: limit reached");
         *self = Self { told: Some(Instant::now()), untold: 0 };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_seen_and_one_that_ends_is_not() {
+        let tasks = LocalSet::new();
+        let panic = tasks.run_until(async {
+            let mut tasks = JoinSet::new();
+            tasks.spawn_local(async {});
+            assert!(timeout(Duration::from_millis(10), first_panic(&mut tasks)).await.is_err());
+            tasks.spawn_local(pending());
+            tasks.spawn_local(async { panic!("as it must not") });
+            first_panic(&mut tasks).await
+        });
+        assert_eq!(*panic.await.downcast::<&str>().unwrap(), "as it must not");
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_panics_has_ended() {
+        let (sender, mut ended) = watch::channel(0);
+        let ending = Ending(sender.clone());
+        let thread = std::thread::spawn(move || {
+            let _ending = ending;
+            panic!("as a worker must not");
+        });
+        ended.wait_for(|ended| *ended == 1).await.unwrap();
+        assert!(thread.join().is_err());
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     config_command,
     logging::{self, Destination},
     settings,
-    signals::Signals,
+    signals::{self, Signals},
     tls_reload,
-    trust::TrustKeeper,
+    trust::{self, TrustKeeper},
 };
 
 /// Serves until SIGTERM or SIGINT; takes new certificates at SIGHUP and when their files change.
@@ -42,19 +42,17 @@ pub(crate) async fn run(args: BrokerArgs) -> anyhow::Result<()> {
     let admin = broker.admin_addr().map(tracing::field::display);
     tracing::info!(listen = %broker.local_addr(), admin, "broker is listening");
 
-    // Ends with the process; tokens expire all the same while the broker drains.
-    let _keeping = keeper.map(|keeper| tokio::spawn(keeper.keep()));
-    let name = tokio::select! {
-        name = signals.next() => name,
+    // Ends with the process; tokens expire and are revoked all the same while the broker drains.
+    let mut keeping = keeper.map(TrustKeeper::start);
+    let cause = tokio::select! {
+        name = signals.next() => Ok(name),
+        () = broker.failed() => Err("a worker has failed"),
+        () = trust::failed(&mut keeping) => Err(trust::FAILED),
         never = tls_reload::keep_fresh(settings.tls, hangup, |files| tls_reload::reload_broker(&broker, files)) => match never {},
     };
-    tracing::info!(
-        signal = name,
-        grace_ms = grace.as_millis(),
-        "broker is shutting down; a second signal ends it at once"
-    );
+    signals::tell("broker is shutting down", cause, grace);
     tokio::select! {
-        () = broker.shutdown() => Ok(()),
+        () = broker.shutdown() => cause.map(drop).map_err(anyhow::Error::msg),
         name = signals.next() => {
             tracing::warn!(signal = name, "broker ends at once; what still waited for sessions is lost");
             drop(log);

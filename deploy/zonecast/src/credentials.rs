@@ -15,15 +15,23 @@ use zonecast_auth::NewCredential;
 use zonecast_client::ClientConfig;
 use zonecast_protocol::auth::v1::IssueTokenRequest;
 
-/// How long a token is used. It lasts twice as long.
-const USED_FOR: Duration = Duration::from_secs(300);
+use crate::trust::now_s;
+
+/// How long a token is shared by those who ask. Not longer: whoever asks may do so because one was refused.
+const SHARED_FOR: Duration = Duration::from_secs(30);
 
 /// A credential, and where tokens are given for it. Clones share the token.
 #[derive(Clone)]
 pub(crate) struct Credential {
     endpoint: Endpoint,
     source: Arc<Source>,
-    token: Arc<Mutex<Option<(Instant, String)>>>,
+    token: Arc<Mutex<Option<Shared>>>,
+}
+
+/// A token for whoever asks until then.
+struct Shared {
+    until: Instant,
+    token: String,
 }
 
 enum Source {
@@ -118,8 +126,8 @@ impl Credential {
     /// The file cannot be read or holds no credential; the auth service cannot be reached, or refuses.
     pub(crate) async fn token(&self) -> anyhow::Result<String> {
         let mut kept = self.token.lock().await;
-        if let Some((given, token)) = &*kept
-            && given.elapsed() < USED_FOR
+        if let Some(Shared { until, token }) = &*kept
+            && Instant::now() < *until
         {
             return Ok(token.clone());
         }
@@ -127,8 +135,11 @@ impl Credential {
         // A connection for each: it would lie idle for minutes.
         let channel = self.endpoint.connect().await.context("the auth service cannot be reached")?;
         let issued = AuthServiceClient::new(channel).issue_token(request).await;
-        let token = issued.context("the auth service gives no token")?.into_inner().access_token;
-        *kept = Some((Instant::now(), token.clone()));
-        Ok(token)
+        let issued = issued.context("the auth service gives no token")?.into_inner();
+        let expires_at = issued.expires_at.and_then(|at| u64::try_from(at.seconds).ok()).unwrap_or_default();
+        // Half of its time is for whoever got it last.
+        let shared_for = SHARED_FOR.min(Duration::from_secs(expires_at.saturating_sub(now_s())) / 2);
+        *kept = Some(Shared { until: Instant::now() + shared_for, token: issued.access_token.clone() });
+        Ok(issued.access_token)
     }
 }

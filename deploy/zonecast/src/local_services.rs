@@ -68,6 +68,7 @@ pub(crate) async fn start(
         broker: BrokerEnd { client: connects("services"), calls: Some(connects("services.calls")) },
         admin_listen: None,
         gatekeeper: Arc::new(Bearers::new(auth.trust.subscribe(), now_s)),
+        freshness: Arc::clone(&auth.freshness),
         limits: EntranceLimits::default(),
         message_bytes_max: MESSAGE_BYTES_MAX,
         descriptors: zonecast_api::DESCRIPTORS,

@@ -19,9 +19,9 @@ use crate::{
     credentials::Credential,
     logging::{self, Destination},
     settings,
-    signals::Signals,
+    signals::{self, Signals},
     tls_reload::{self, TlsFiles},
-    trust::now_s,
+    trust::{self, TrustKeeper, now_s},
 };
 
 /// The names of all services there are, for the command line. A new one is one more here and in [`definitions`].
@@ -55,25 +55,23 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
     let mut signals = Signals::new().context("signals cannot be watched")?;
     let hangup = signal(SignalKind::hangup()).context("signals cannot be watched")?;
 
-    let trust = settings.services.auth.trust.subscribe();
+    let (trust, freshness) = (settings.services.auth.trust.subscribe(), Arc::clone(&settings.services.auth.freshness));
     let services = named(settings.services, &args.names);
     let names = shown(&services);
     let gives_tokens = services.iter().any(|service| service.name == zonecast_auth::NAME);
     if gives_tokens {
         settings.host.gatekeeper = Arc::new(Bearers::new(trust, now_s));
+        settings.host.freshness = freshness;
     }
     let database = settings.host.database.url.to_string();
     tracing::info!(version = cli::VERSION, services = names, database, "services are starting");
     tls_reload::tell_services("certificates are loaded", &settings.host.grpc.tls);
     let grace = settings.host.shutdown_grace;
     let calls_by_broker = settings.host.broker.calls.is_some();
-    match settings.keeper {
-        _ if gives_tokens => {}
-        // Ends with the process.
-        Some(keeper) => drop(tokio::spawn(keeper.keep())),
-        None => tracing::warn!(
-            "no identities are configured: whoever is on this machine may call everything, and nobody else"
-        ),
+    // Ends with the process.
+    let mut keeping = settings.keeper.filter(|_| !gives_tokens).map(TrustKeeper::start);
+    if keeping.is_none() && !gives_tokens {
+        tracing::warn!("no identities are configured: whoever is on this machine may call everything, and nobody else");
     }
     let host = Host::start(settings.host, &services).await.context("the services cannot start")?;
     let admin = host.admin_address().map(tracing::field::display);
@@ -81,17 +79,15 @@ pub(crate) async fn run(args: ServicesArgs) -> anyhow::Result<()> {
 
     let required = settings.client_certificate_required;
     let reload = |files: &TlsFiles| tls_reload::reload_services(&host, files, required);
-    let name = tokio::select! {
-        name = signals.next() => name,
+    let cause = tokio::select! {
+        name = signals.next() => Ok(name),
+        () = host.failed() => Err("work of the services has failed"),
+        () = trust::failed(&mut keeping) => Err(trust::FAILED),
         never = tls_reload::keep_fresh(settings.tls, hangup, reload) => match never {},
     };
-    tracing::info!(
-        signal = name,
-        grace_ms = grace.as_millis(),
-        "services are shutting down; a second signal ends them at once"
-    );
+    signals::tell("services are shutting down", cause, grace);
     tokio::select! {
-        () = host.shutdown() => Ok(()),
+        () = host.shutdown() => cause.map(drop).map_err(anyhow::Error::msg),
         name = signals.next() => {
             tracing::warn!(signal = name, "services end at once; what waits in the outbox is published at the next start");
             drop(log);

@@ -1,4 +1,6 @@
-//! The signals that ask a process to end.
+//! What ends a process: signals that ask it to, and failures after which it cannot go on.
+
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,5 +25,14 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+/// Says that the process ends, within this grace: for the signal of that name, or for what has failed.
+pub(crate) fn tell(what: &'static str, cause: Result<&'static str, &'static str>, grace: Duration) {
+    let grace_ms = grace.as_millis();
+    match cause {
+        Ok(signal) => tracing::info!(signal, grace_ms, "{what}; a second signal ends it at once"),
+        Err(failure) => tracing::error!(failure, grace_ms, "{what}: this is a defect; start another"),
     }
 }

@@ -7,12 +7,13 @@ mod authority;
 
 use std::{
     convert::Infallible,
+    future::pending,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use zonecast_access::{BadKeys, Keys, Revocations, Trust};
 use zonecast_broker::TrustUpkeep;
 
@@ -76,8 +77,13 @@ impl TrustKeeper {
         Arc::clone(&self.upkeep)
     }
 
+    /// Keeps it up to date for as long as the process lives.
+    pub(crate) fn start(self) -> Keeping {
+        Keeping(tokio::spawn(self.keep()))
+    }
+
     /// Keeps it up to date as long as it is polled.
-    pub(crate) async fn keep(self) -> Infallible {
+    async fn keep(self) -> Infallible {
         match &self.source {
             KeySource::File { path, look_every, .. } => self.follow_file(path.clone(), *look_every).await,
             KeySource::Authority(authority) => {
@@ -131,6 +137,23 @@ impl TrustKeeper {
             () = sleep(longest.saturating_sub(SHORTEST)) => {}
             () = self.upkeep.unknown_key_seen() => {}
         }
+    }
+}
+
+/// A keeper at work.
+#[derive(Debug)]
+pub(crate) struct Keeping(JoinHandle<Infallible>);
+
+/// What the log says where that is why a process ends.
+pub(crate) const FAILED: &str = "keys and revocations are kept up to date no more";
+
+/// Waits until a keeper has failed, which is a defect, and nothing to go on with: what is revoked would go on to be believed.
+/// Without one for ever.
+pub(crate) async fn failed(keeping: &mut Option<Keeping>) {
+    match keeping {
+        // It ends by a panic alone.
+        Some(Keeping(task)) => drop(task.await),
+        None => pending().await,
     }
 }
 

@@ -98,6 +98,7 @@ impl Ground {
             },
             admin_listen: None,
             gatekeeper: Arc::new(Bearers::new(trust.subscribe(), now_s)),
+            freshness: Arc::default(),
             limits: EntranceLimits::default(),
             message_bytes_max: MESSAGE_BYTES_MAX,
             descriptors: zonecast_api::DESCRIPTORS,

@@ -4,7 +4,7 @@
 //! - [`Claims`] is what an access token says: a [`Subject`], a login, scopes of the services, and [`Rights`] at brokers.
 //! - [`Keys`] are the issuer's public keys, from a JWKS; [`SigningKey`] is the issuer's side.
 //! - [`Trust`] is all that a verifier knows: issuer, audience, keys, and which logins were revoked. [`Trust::admit`] is the
-//!   whole check.
+//!   whole check, and [`Freshness`] tells how up to date that is.
 //! - [`certificate_names`] and [`certificate_expires_at`] read what TLS certificates say of their bearers.
 //! - [`Ticket`] is what a player shows to a game server to be let in.
 //!
@@ -19,6 +19,7 @@
 
 mod certificate;
 mod claims;
+mod freshness;
 mod keys;
 mod rights;
 mod ticket;
@@ -27,6 +28,7 @@ mod trust;
 
 pub use certificate::{certificate_expires_at, certificate_names};
 pub use claims::{Claims, Subject, SubjectError};
+pub use freshness::Freshness;
 pub use keys::{BadKeys, Keys, SigningError, SigningKey};
 pub use rights::{RightsClaim, RightsError};
 pub use ticket::Ticket;

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use zonecast_access::{Keys, Revocations, Trust};
+use zonecast_access::{Freshness, Keys, Revocations, Trust};
 
 use crate::Provider;
 
@@ -21,6 +21,8 @@ pub struct AuthConfig {
     /// Whom the doors and a broker of this process trust: kept up to date by the service, from its start on. Until then
     /// nobody is trusted.
     pub trust: watch::Sender<Arc<Trust>>,
+    /// When keys and revocations were read last.
+    pub freshness: Arc<Freshness>,
     /// The time. Default: the system's.
     pub clock: Clock,
     /// How long things last.
@@ -53,6 +55,7 @@ impl AuthConfig {
             issuer,
             audience,
             trust: watch::Sender::new(Arc::new(nobody)),
+            freshness: Arc::default(),
             clock: Clock::default(),
             lives: Lives::default(),
             hashing: HashingConfig::default(),

@@ -9,7 +9,7 @@ use std::{
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 use tonic::Status;
-use zonecast_access::{Claims, Keys, Revocations, RightsClaim, SigningKey, Subject, Trust};
+use zonecast_access::{Claims, Freshness, Keys, Revocations, RightsClaim, SigningKey, Subject, Trust};
 use zonecast_store::{StoreError, from_micros, new_id, to_micros};
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 /// How far the clocks of those who verify may be behind ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
+/// How many looks at the tables may fail before the revocations that were read last are given to nobody any more.
+const STALE_POLLS: u32 = 10;
+
 /// Signs tokens, and keeps what is trusted up to date.
 pub(crate) struct Issuer {
     name: String,
@@ -28,6 +31,9 @@ pub(crate) struct Issuer {
     clock: Clock,
     store: Store,
     trust: watch::Sender<Arc<Trust>>,
+    freshness: Arc<Freshness>,
+    /// The age at which revocations are not given to others any more.
+    stale: Duration,
     /// One reads the tables at a time, so that what was read later is not followed by what was read earlier.
     turn: Mutex<()>,
     held: RwLock<Held>,
@@ -68,6 +74,8 @@ impl Issuer {
             clock: config.clock.clone(),
             store,
             trust: config.trust.clone(),
+            freshness: Arc::clone(&config.freshness),
+            stale: config.poll_interval * STALE_POLLS,
             turn: Mutex::new(()),
             held: RwLock::default(),
         }
@@ -80,6 +88,9 @@ impl Issuer {
         let keys = self.store.keys().await?;
         let revoked = Revocations { logins: self.store.revoked(now).await? };
         self.hold(keys, revoked, now);
+        let read_at = self.now_s();
+        self.freshness.keys_read(read_at);
+        self.freshness.revocations_read(read_at);
         Ok(())
     }
 
@@ -152,8 +163,7 @@ impl Issuer {
         scopes: BTreeSet<String>,
         rights: &RightsClaim,
     ) -> Result<Token, Status> {
-        let now = self.clock.now();
-        let issued_at = u64::try_from(now.unix_timestamp()).unwrap_or_default();
+        let issued_at = self.now_s();
         let expires_at = issued_at + self.lives.access_token.as_secs();
         let rights = rights.rights().map_err(|error| Status::internal(error.to_string()))?;
         let (issuer, audience) = (self.name.clone(), BTreeSet::from([self.audience.clone()]));
@@ -170,9 +180,16 @@ impl Issuer {
         Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).jwks)
     }
 
-    /// The logins that have ended, JSON.
-    pub(crate) fn revocations(&self) -> Arc<str> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).revocations)
+    /// The logins that have ended, JSON; none where they were read too long ago to be told: another replica may know better, and
+    /// whoever asks is to know that it does not.
+    pub(crate) fn revocations(&self) -> Option<Arc<str>> {
+        let age_s = self.now_s().saturating_sub(self.freshness.revocations_read_at());
+        (age_s <= self.stale.as_secs())
+            .then(|| Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).revocations))
+    }
+
+    fn now_s(&self) -> u64 {
+        u64::try_from(self.clock.now().unix_timestamp()).unwrap_or_default()
     }
 
     /// Logins end now, and no token of theirs may count.

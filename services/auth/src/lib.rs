@@ -62,7 +62,7 @@ pub fn definition(config: AuthConfig) -> Definition {
 
 async fn put(config: &AuthConfig, ground: &Ground, routes: Routes) -> Result<Routes, MountError> {
     let auth = Auth::start(config, ground).await?;
-    ground.tasks.spawn(|stop| auth.clone().keep_up(stop));
+    auth.keep_up(&ground.tasks);
     let deletions = UserDeletions::new(auth.clone());
     ground.follow(NAME, USERS, deletions);
     let routes = well_known::add(routes, &auth);

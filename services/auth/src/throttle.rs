@@ -7,12 +7,12 @@
 use std::{
     collections::{HashSet, hash_map::RandomState},
     hash::{BuildHasher, Hash},
-    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use zonecast_doors::Origin;
+use zonecast_protocol::network_of;
 
 use crate::ThrottleConfig;
 
@@ -21,17 +21,14 @@ const SLOTS: usize = 1 << 16;
 /// Most pairs of an account and an origin that are remembered in each of two generations.
 const KNOWN_MAX: usize = 1 << 15;
 
-/// An origin as far as origins are told apart: of IPv6 the network of /64, which is what one subscriber is given.
+/// An origin as far as origins are told apart: by [`network_of`] its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Place(Origin);
 
 impl Place {
     pub(crate) fn of(origin: Origin) -> Self {
         Self(match origin {
-            Origin::Address(IpAddr::V6(address)) => {
-                let network = u128::from(address) & !u128::from(u64::MAX);
-                Origin::Address(IpAddr::V6(network.into()))
-            }
+            Origin::Address(address) => Origin::Address(network_of(address)),
             other => other,
         })
     }

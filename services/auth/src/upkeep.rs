@@ -1,10 +1,11 @@
 //! What is done beside calls: keys and revocations of other processes are read, keys change, what has had its time goes,
 //! and interrupted registrations are undone.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
+use zonecast_host::Tasks;
 use zonecast_store::{StoreError, from_micros, to_micros};
 
 use crate::Auth;
@@ -15,32 +16,47 @@ const TIDY_INTERVAL: Duration = Duration::from_secs(60);
 /// users service may still make the user.
 const REGISTRATION_LIVES: u32 = 2;
 
-impl Auth {
-    /// Until it is told to stop.
-    pub(crate) async fn keep_up(self, stop: CancellationToken) {
-        let mut polls = interval(self.shared.config.poll_interval);
-        let mut tidyings = interval(TIDY_INTERVAL);
-        for ticks in [&mut polls, &mut tidyings] {
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+/// Does something again and again until it is told to stop, and says when it begins to fail.
+async fn every<W>(pause: Duration, stop: CancellationToken, failing: &'static str, work: impl Fn() -> W)
+where
+    W: Future<Output = Result<(), StoreError>>,
+{
+    let mut ticks = interval(pause);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failures = 0_u64;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
         }
-        let mut failures = 0_u64;
-        loop {
-            let outcome = tokio::select! {
-                () = stop.cancelled() => return,
-                _ = polls.tick() => self.shared.issuer.refresh().await,
-                _ = tidyings.tick() => self.tidy().await,
-            };
-            match outcome {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures += 1;
-                    // A line for each doubling: it may take hours.
-                    if failures.is_power_of_two() {
-                        tracing::warn!(failures, reason = error.kind(), "keys and revocations cannot be read");
-                    }
+        match work().await {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                // A line for each doubling: it may take hours.
+                if failures.is_power_of_two() {
+                    tracing::warn!(failures, reason = error.kind(), "{failing}");
                 }
             }
         }
+    }
+}
+
+impl Auth {
+    /// Begins all of it. What calls the users service holds up nothing else.
+    pub(crate) fn keep_up(&self, tasks: &Tasks) {
+        let (looks, tidies) = (self.clone(), self.clone());
+        let pause = self.shared.config.poll_interval;
+        let look = move || {
+            let issuer = Arc::clone(&looks.shared.issuer);
+            async move { issuer.refresh().await }
+        };
+        tasks.spawn(|stop| every(pause, stop, "keys and revocations cannot be read", look));
+        let tidy = move || {
+            let auth = tidies.clone();
+            async move { auth.tidy().await }
+        };
+        tasks.spawn(|stop| every(TIDY_INTERVAL, stop, "keys are not looked after, and nothing is tidied", tidy));
     }
 
     /// What is due at this time.

@@ -48,6 +48,12 @@ impl Gatekeeper for Bearers {
             }
         }
     }
+
+    fn still_admits(&self, caller: &Caller) -> Result<(), Status> {
+        let Some(claims) = caller.claims() else { return Ok(()) };
+        let still = self.trust.borrow().still_admits(claims, (self.now_s)());
+        still.map_err(|error| Status::unauthenticated(error.to_string()))
+    }
 }
 
 /// The token that a request bears.
@@ -101,9 +107,14 @@ mod tests {
         };
         let token = claims.sign(&key).unwrap();
         let (sender, receiver) = watch::channel(Arc::new(trust.clone()));
-        let gate = Bearers::new(receiver, || 150);
-        assert_eq!(gate.admit(&request(&[&format!("bearer {token}")])).unwrap().user(), Some("7"));
+        let gate = Bearers::new(receiver.clone(), || 150);
+        let known = gate.admit(&request(&[&format!("bearer {token}")])).unwrap();
+        assert_eq!(known.user(), Some("7"));
+        gate.still_admits(&known).unwrap();
+        let later = Bearers::new(receiver, || 200).still_admits(&known).unwrap_err();
+        assert!(later.code() == Code::Unauthenticated && later.message().contains("expired"), "{later}");
         let anonymous = gate.admit(&request(&[])).unwrap();
+        gate.still_admits(&anonymous).unwrap();
         assert!(anonymous.user().is_none() && !anonymous.is_local());
         let twice = format!("Bearer {token}");
         for bad in [&["Bearer x"][..], &["Basic eDp5"], &["Bearer"], &[""], &[&twice, &twice]] {
@@ -112,6 +123,7 @@ mod tests {
         // What is revoked counts at once.
         sender.send_replace(Arc::new(Trust { revoked: Revocations { logins: ["l".to_owned()].into() }, ..trust }));
         assert!(gate.admit(&request(&[&twice])).unwrap_err().message().contains("revoked"));
+        assert!(gate.still_admits(&known).unwrap_err().message().contains("revoked"));
         assert!(!gate.is_for_loopback_only());
     }
 }

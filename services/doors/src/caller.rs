@@ -193,7 +193,7 @@ pub(crate) fn origin(request: &Parts) -> Origin {
     if let Some(origin) = request.extensions.get::<Origin>() {
         return *origin;
     }
-    link(&request.extensions).and_then(|link| link.address).map_or(Origin::Within, Origin::Address)
+    link(&request.extensions).map_or(Origin::Within, |link| Origin::Address(link.address))
 }
 
 /// Says who calls. One stands at the entrance behind both doors.
@@ -203,6 +203,12 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// # Errors
     /// UNAUTHENTICATED, where nobody is let in.
     fn admit(&self, request: &Parts) -> Result<Caller, Status>;
+
+    /// Whether a caller who was admitted earlier would be still. Asked again and again while an answer lasts.
+    ///
+    /// # Errors
+    /// UNAUTHENTICATED, where that is so no longer; the answer ends with it.
+    fn still_admits(&self, caller: &Caller) -> Result<(), Status>;
 
     /// Whether it knows no identities, so that the doors may only be open to this machine.
     fn is_for_loopback_only(&self) -> bool {
@@ -217,6 +223,10 @@ pub struct LoopbackOnly;
 impl Gatekeeper for LoopbackOnly {
     fn admit(&self, _request: &Parts) -> Result<Caller, Status> {
         Ok(Caller::local())
+    }
+
+    fn still_admits(&self, _caller: &Caller) -> Result<(), Status> {
+        Ok(())
     }
 
     fn is_for_loopback_only(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,7 +14,7 @@ use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -22,7 +22,10 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-use crate::metrics::{OpenConnection, RpcMetrics};
+use crate::{
+    metrics::RpcMetrics,
+    places::{Place, Places},
+};
 
 /// The waits after an error of accepting: the first, and the longest. Where file descriptors run out, only time helps.
 const BACKOFF_BASE: Duration = Duration::from_millis(10);
@@ -56,7 +59,7 @@ impl Cut {
 /// What the calls of a connection know of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) address: IpAddr,
     /// What the caller has shown, verified.
     pub(crate) certificate: Option<Arc<CertificateDer<'static>>>,
     pub(crate) cut: Cut,
@@ -70,12 +73,12 @@ pub(crate) fn link(extensions: &Extensions) -> Option<&Link> {
 /// Where connections come from.
 pub(crate) trait Listens: Send + 'static {
     /// The next one.
-    fn next(&mut self) -> impl Future<Output = io::Result<TcpStream>> + Send;
+    fn next(&mut self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
 }
 
 impl Listens for TcpListener {
-    async fn next(&mut self) -> io::Result<TcpStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept().await
     }
 }
 
@@ -89,17 +92,10 @@ pub(crate) struct Admitted {
     _place: Place,
 }
 
-/// One of the places that there are.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    _open: OpenConnection,
-}
-
 /// How connections are met.
 #[derive(Clone)]
 pub(crate) struct Reception {
-    /// Most connections, those that shake hands counted in.
-    pub(crate) connections_max: usize,
+    pub(crate) places: Places,
     /// Time in which the TLS handshake must be done.
     pub(crate) handshake_timeout: Duration,
     /// The configuration of the moment.
@@ -123,11 +119,10 @@ impl Reception {
     }
 
     async fn accept(&self, mut listener: impl Listens, admitted: &mpsc::Sender<io::Result<Admitted>>) {
-        let places = Arc::new(Semaphore::new(self.connections_max));
         let mut failures = 0_u32;
         loop {
-            let stream = match listener.next().await {
-                Ok(stream) => stream,
+            let (stream, address) = match listener.next().await {
+                Ok(accepted) => accepted,
                 // Of one connection, which was gone before it was there.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
@@ -141,16 +136,12 @@ impl Reception {
             };
             failures = 0;
             // Closed at once, for a caller that waits has nobody else to ask.
-            let Ok(permit) = Arc::clone(&places).try_acquire_owned() else {
-                self.metrics.connection_refused();
-                continue;
-            };
-            let place = Place { _permit: permit, _open: self.metrics.connection_opened() };
+            let Some(place) = self.places.take(address.ip()) else { continue };
             // Who is slow to shake hands holds up nobody else.
             let (reception, admitted) = (self.clone(), admitted.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    met = reception.meet(stream, place) => if let Some(met) = met {
+                    met = reception.meet(stream, address.ip().to_canonical(), place) => if let Some(met) = met {
                         // Nobody wants it where the door has closed.
                         let _ = admitted.send(Ok(met)).await;
                     },
@@ -161,10 +152,9 @@ impl Reception {
     }
 
     /// Shakes hands.
-    async fn meet(&self, stream: TcpStream, place: Place) -> Option<Admitted> {
+    async fn meet(&self, stream: TcpStream, address: IpAddr, place: Place) -> Option<Admitted> {
         // Answers are small, and somebody waits for them.
         let _ = stream.set_nodelay(true);
-        let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
         let tls = Arc::clone(&self.tls.borrow());
         let failed = match timeout(self.handshake_timeout, TlsAcceptor::from(tls).accept(stream)).await {
             Ok(Ok(stream)) => {
@@ -179,7 +169,7 @@ impl Reception {
             Err(_) => "it took too long".to_owned(),
         };
         self.metrics.handshake_failed();
-        tracing::debug!(?address, reason = failed, "a TLS handshake by gRPC failed");
+        tracing::debug!(%address, reason = failed, "a TLS handshake by gRPC failed");
         None
     }
 }
@@ -245,8 +235,6 @@ impl AsyncWrite for Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         time::Instant,
@@ -275,11 +263,12 @@ mod tests {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        let metrics = RpcMetrics::default();
         let reception = Reception {
-            connections_max,
+            places: Places::new(connections_max, connections_max, metrics.clone()),
             handshake_timeout: Duration::from_secs(1),
             tls: watch::channel(tls.server_config().unwrap()).1,
-            metrics: RpcMetrics::default(),
+            metrics,
             cut_all: CancellationToken::new(),
         };
         (reception, TlsConnector::from(Arc::new(callers)))
@@ -359,7 +348,7 @@ mod tests {
     }
 
     impl Listens for Starved {
-        async fn next(&mut self) -> io::Result<TcpStream> {
+        async fn next(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
             self.tried_at.push(Instant::now());
             if self.tried_at.len() > self.failures as usize {
                 self.told.send(std::mem::take(&mut self.tried_at)).unwrap();

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     task::AbortHandle,
-    time::{sleep, sleep_until},
+    time::sleep,
 };
 use tonic::{Code, Status};
 
@@ -80,69 +80,65 @@ fn taken(call: &OnItsWay) -> Option<Call> {
 pub(crate) struct Counted {
     body: tonic::body::Body,
     call: OnItsWay,
-    deadline: Option<Deadline>,
+    early_end: Option<EarlyEnd>,
 }
 
-/// The end of a call whose answer is not read in time. A task of its own sees to it: a body is not even asked for more
-/// while the caller reads nothing.
-struct Deadline {
-    passed: oneshot::Receiver<()>,
+/// What ends an answer before its own end. A task of its own sees to it: a body is not even asked for more while the caller
+/// reads nothing.
+struct EarlyEnd {
+    come: oneshot::Receiver<Status>,
     watch: AbortHandle,
 }
 
-impl Drop for Deadline {
+impl Drop for EarlyEnd {
     fn drop(&mut self) {
         self.watch.abort();
     }
 }
 
 impl Counted {
-    /// A body that ends with its call's deadline; without one it lasts as long as it lasts.
+    /// A body that ends when `early_end` does, with its status, unless it has ended before.
     ///
-    /// At the deadline the connection is cut: what was written of an answer and is not read stays in memory until then.
+    /// The connection is cut behind it: what was written of an answer and is not read stays in memory until then.
     pub(crate) fn new(
         body: tonic::body::Body,
         call: Call,
-        deadline: Option<tokio::time::Instant>,
+        early_end: impl Future<Output = Status> + Send + 'static,
         cut: Option<Cut>,
     ) -> Self {
         let call = Arc::new(Mutex::new(Some(call)));
-        let deadline = deadline.map(|deadline| {
-            let (passes, passed) = oneshot::channel();
-            let call = Arc::clone(&call);
-            let watch = tokio::spawn(async move {
-                sleep_until(deadline).await;
-                if let Some(mut call) = taken(&call) {
-                    call.code = Code::DeadlineExceeded;
-                    // Nobody may be left to be told.
-                    let _ = passes.send(());
-                    if let Some(cut) = cut {
-                        // Time for the last word to whoever was only slow to ask for it.
-                        sleep(LAST_WORD).await;
-                        cut.cut();
-                    }
+        let (comes, come) = oneshot::channel();
+        let watched = Arc::clone(&call);
+        let watch = tokio::spawn(async move {
+            let status = early_end.await;
+            if let Some(mut call) = taken(&watched) {
+                call.code = status.code();
+                // Nobody may be left to be told.
+                let _ = comes.send(status);
+                if let Some(cut) = cut {
+                    // Time for the last word to whoever was only slow to ask for it.
+                    sleep(LAST_WORD).await;
+                    cut.cut();
                 }
-            });
-            Deadline { passed, watch: watch.abort_handle() }
+            }
         });
-        Self { body, call, deadline }
+        Self { body, call, early_end: Some(EarlyEnd { come, watch: watch.abort_handle() }) }
     }
 
-    /// The last frame of a body whose deadline has passed.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
-        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        match Pin::new(&mut deadline.passed).poll(cx) {
-            Poll::Ready(Ok(())) => {
-                self.deadline = None;
+    /// The last frame of a body that ends early.
+    fn poll_early_end(&mut self, cx: &mut Context<'_>) -> Poll<Frame<Bytes>> {
+        let Some(early_end) = &mut self.early_end else { return Poll::Pending };
+        match Pin::new(&mut early_end.come).poll(cx) {
+            Poll::Ready(Ok(status)) => {
+                self.early_end = None;
                 self.body = tonic::body::Body::empty();
-                let status = Status::deadline_exceeded("the answer was not read in time; a change may have been made");
                 let mut trailers = HeaderMap::new();
                 // Without the trailers the caller sees a body that ends too early.
                 let _ = status.add_header(&mut trailers);
                 Poll::Ready(Frame::trailers(trailers))
             }
             Poll::Ready(Err(_)) => {
-                self.deadline = None;
+                self.early_end = None;
                 Poll::Pending
             }
             Poll::Pending => Poll::Pending,
@@ -161,7 +157,7 @@ impl Body for Counted {
     type Error = Status;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if let Poll::Ready(last) = self.poll_deadline(cx) {
+        if let Poll::Ready(last) = self.poll_early_end(cx) {
             return Poll::Ready(Some(Ok(last)));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else { return Poll::Pending };
@@ -182,7 +178,7 @@ impl Body for Counted {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.deadline.is_none() && self.body.is_end_stream()
+        self.early_end.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -194,7 +190,7 @@ impl Body for Counted {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::{sync::Semaphore, time::Instant};
+    use tokio::sync::Semaphore;
 
     use super::*;
 
@@ -210,13 +206,19 @@ mod tests {
         }
     }
 
+    /// After 20 ms.
+    async fn too_late() -> Status {
+        sleep(Duration::from_millis(20)).await;
+        Status::deadline_exceeded("too late")
+    }
+
     #[tokio::test]
     async fn an_answer_that_nobody_reads_gives_its_place_back_at_the_deadline() {
         let places = Arc::new(Semaphore::new(1));
         let mut call = Call::begin(&RpcMetrics::default(), "Get".to_owned(), Door::Grpc);
         call.place = Some(Arc::clone(&places).try_acquire_owned().unwrap());
         let body = tonic::body::Body::new(Silent);
-        let mut counted = Counted::new(body, call, Some(Instant::now() + Duration::from_millis(20)), None);
+        let mut counted = Counted::new(body, call, too_late(), None);
         assert_eq!(places.available_permits(), 0);
         // Nobody asks the body for anything.
         let _place = tokio::time::timeout(Duration::from_secs(60), places.acquire()).await.unwrap().unwrap();
@@ -230,8 +232,7 @@ mod tests {
     async fn an_answer_that_nobody_reads_costs_its_connection_and_one_that_is_read_late_does_not() {
         let answer = |cut: &Cut| {
             let call = Call::begin(&RpcMetrics::default(), "Get".to_owned(), Door::Grpc);
-            let deadline = Instant::now() + Duration::from_millis(20);
-            Counted::new(tonic::body::Body::new(Silent), call, Some(deadline), Some(cut.clone()))
+            Counted::new(tonic::body::Body::new(Silent), call, too_late(), Some(cut.clone()))
         };
         let (unread, late) = (Cut::new(), Cut::new());
         let (_unread_answer, mut late_answer) = (answer(&unread), answer(&late));

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -12,13 +12,14 @@ use std::{
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::{
     sync::Semaphore,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 use tower_service::Service;
 
 use crate::{
-    caller::{Gatekeeper, origin},
+    caller::{Caller, Gatekeeper, origin},
     connections::link,
     counted::{Call, Counted},
     methods::Methods,
@@ -33,6 +34,9 @@ const OPEN_TO_ALL: [&str; 3] = ["/grpc.health.v1.Health/", "/grpc.reflection.", 
 pub(crate) const PAGES: &str = "/.well-known/";
 /// How they are called in metrics, all together.
 const PAGES_LABEL: &str = "pages";
+
+/// How often callers are looked at to whom an answer lasts: by so much it may outlive their tokens.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// gRPC's header for how long the caller waits.
 const TIMEOUT_HEADER: &str = "grpc-timeout";
@@ -74,6 +78,8 @@ struct Shared {
     /// Of those that are open to all, lest whoever comes keep others from theirs.
     open_places: Arc<Semaphore>,
     limits: EntranceLimits,
+    /// Cancelled when answers that last are to end.
+    leaving: CancellationToken,
 }
 
 impl Entrance {
@@ -89,7 +95,16 @@ impl Entrance {
         let places = Arc::new(Semaphore::new(limits.calls_max));
         let stream_places = Arc::new(Semaphore::new(limits.streams_max));
         let open_places = Arc::new(Semaphore::new(limits.streams_max));
-        let shared = Shared { methods, metrics, gatekeeper, places, stream_places, open_places, limits };
+        let shared = Shared {
+            methods,
+            metrics,
+            gatekeeper,
+            places,
+            stream_places,
+            open_places,
+            limits,
+            leaving: CancellationToken::new(),
+        };
         Self { routes, shared: Arc::new(shared) }
     }
 
@@ -97,6 +112,12 @@ impl Entrance {
     #[must_use]
     pub fn is_for_loopback_only(&self) -> bool {
         self.shared.gatekeeper.is_for_loopback_only()
+    }
+
+    /// Ends all answers that last, with UNAVAILABLE, and such as begin from now on: they would hold up who waits for the end of
+    /// calls.
+    pub(crate) fn end_streams(&self) {
+        self.shared.leaving.cancel();
     }
 
     pub(crate) fn methods(&self) -> &Methods {
@@ -130,13 +151,17 @@ impl Entrance {
             }
         }
         let deadline = Instant::now() + self.patience(request.headers());
+        let mut caller = None;
         let response = match self.let_in(request, &mut call, is_open_to_all) {
             Err(status) => status.into_http(),
-            Ok(request) => match timeout_at(deadline, self.routes.call(request)).await {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_) => Status::deadline_exceeded("it took too long; a change may have been made").into_http(),
-            },
+            Ok(request) => {
+                caller = request.extensions().get::<Caller>().cloned();
+                match timeout_at(deadline, self.routes.call(request)).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(never)) => match never {},
+                    Err(_) => Status::deadline_exceeded("it took too long; a change may have been made").into_http(),
+                }
+            }
         };
         // A stream lasts; the place is for work.
         if lasts {
@@ -150,7 +175,17 @@ impl Entrance {
         if call.note(response.headers()) {
             return response;
         }
-        response.map(|body| Body::new(Counted::new(body, call, (!lasts).then_some(deadline), cut)))
+        let shared = self.shared;
+        let early_end = async move {
+            if !lasts {
+                return unread_at(deadline).await;
+            }
+            tokio::select! {
+                status = shared.admits_no_more(caller) => status,
+                () = shared.leaving.cancelled() => Status::unavailable("the services take leave; call again"),
+            }
+        };
+        response.map(|body| Body::new(Counted::new(body, call, early_end, cut)))
     }
 
     /// How long a call with these headers may last, its answer's way to the caller counted in.
@@ -178,6 +213,25 @@ impl Entrance {
         parts.extensions.insert(caller.from_origin(origin(&parts)).with_certificate(certificate));
         Ok(Request::from_parts(parts, body))
     }
+}
+
+impl Shared {
+    /// Waits until a caller would not be let in any more; whoever needs not be let in is never sent away.
+    async fn admits_no_more(&self, caller: Option<Caller>) -> Status {
+        let Some(caller) = caller else { return pending().await };
+        loop {
+            sleep(LOOK_EVERY).await;
+            if let Err(status) = self.gatekeeper.still_admits(&caller) {
+                return status;
+            }
+        }
+    }
+}
+
+/// What an answer ends with that is not read by then.
+async fn unread_at(deadline: Instant) -> Status {
+    sleep_until(deadline).await;
+    Status::deadline_exceeded("the answer was not read in time; a change may have been made")
 }
 
 /// A page as HTTP has it: gRPC answers with success to whatever there is not or what fails, and says so in a header.
@@ -228,6 +282,8 @@ impl Service<Request<Body>> for Entrance {
 
 #[cfg(test)]
 mod tests {
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
     use super::*;
     use crate::LoopbackOnly;
 
@@ -251,6 +307,20 @@ mod tests {
         assert_eq!(ask("/.well-known/jwks.json").await.status(), StatusCode::NOT_FOUND);
         drop(held);
         assert!(!refused(&ask("/grpc.health.v1.Health/Watch").await));
+    }
+
+    #[tokio::test]
+    async fn streams_end_when_leave_is_taken_and_calls_do_not() {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let (methods, limits) = (Methods::of(&[], &[]).unwrap(), EntranceLimits::default());
+        let routes = Routes::default().add_service(health);
+        let entrance = Entrance::new(routes, methods, Arc::new(LoopbackOnly), RpcMetrics::default(), limits);
+        let mut client = HealthClient::new(entrance.clone());
+        let mut stream = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+        assert!(stream.message().await.unwrap().is_some(), "how it is now");
+        entrance.end_streams();
+        assert_eq!(stream.message().await.unwrap_err().code(), Code::Unavailable);
+        client.check(HealthCheckRequest::default()).await.unwrap();
     }
 
     #[test]

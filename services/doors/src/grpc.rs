@@ -15,13 +15,15 @@ use tonic::{service::Routes, transport::Server};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use crate::tls::{ClientCertificates, GrpcTls, GrpcTlsError};
-use crate::{Entrance, RpcMetrics, connections::Reception, web::Web};
+use crate::{Entrance, connections::Reception, places::Places, web::Web};
 
 /// Bounds of connections.
 #[derive(Debug, Clone, Copy)]
 pub struct GrpcLimits {
     /// Most connections; more are closed at once. Default: 1,024.
     pub connections_max: usize,
+    /// Most connections from one address, of IPv6 from one network of /64; more are closed at once. Default: 512.
+    pub connections_per_address_max: usize,
     /// Most calls under way on one connection. Default: 128.
     pub streams_max: u32,
     /// Time in which the TLS handshake must be done. Default: 3 s.
@@ -33,7 +35,13 @@ pub struct GrpcLimits {
 impl Default for GrpcLimits {
     fn default() -> Self {
         let (handshake_timeout, keep_alive) = (Duration::from_secs(3), Duration::from_secs(20));
-        Self { connections_max: 1_024, streams_max: 128, handshake_timeout, keep_alive }
+        Self {
+            connections_max: 1_024,
+            connections_per_address_max: 512,
+            streams_max: 128,
+            handshake_timeout,
+            keep_alive,
+        }
     }
 }
 
@@ -103,9 +111,18 @@ pub struct GrpcDoor {
     ended: watch::Receiver<bool>,
     server: JoinHandle<()>,
     tls: watch::Sender<Arc<ServerConfig>>,
-    metrics: RpcMetrics,
+    entrance: Entrance,
     /// Cuts all connections: those that are there outlive the server that met them.
     cut_all: CancellationToken,
+}
+
+/// Tells that the server has ended, however it did.
+struct Ending(watch::Sender<bool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
 }
 
 impl Drop for GrpcDoor {
@@ -149,22 +166,19 @@ impl GrpcDoor {
         let leave = Arc::new(Notify::new());
         let left = Arc::clone(&leave);
         let (ending, ended) = watch::channel(false);
-        let GrpcLimits { connections_max, handshake_timeout, .. } = config.limits;
+        let GrpcLimits { connections_max, connections_per_address_max, handshake_timeout, .. } = config.limits;
+        let places = Places::new(connections_max, connections_per_address_max, metrics.clone());
         let cut_all = CancellationToken::new();
-        let reception = Reception {
-            connections_max,
-            handshake_timeout,
-            tls: tls.subscribe(),
-            metrics: metrics.clone(),
-            cut_all: cut_all.clone(),
-        };
+        let reception =
+            Reception { places, handshake_timeout, tls: tls.subscribe(), metrics, cut_all: cut_all.clone() };
         let incoming = reception.accepted(listener);
+        let behind = entrance.clone();
         let serving = tokio::spawn(async move {
+            let _ending = Ending(ending);
             let left = async move { left.notified().await };
-            if let Err(error) = server.serve_with_incoming_shutdown(Web::new(entrance), incoming, left).await {
+            if let Err(error) = server.serve_with_incoming_shutdown(Web::new(behind), incoming, left).await {
                 tracing::error!(error = %error, "the gRPC door has closed by itself");
             }
-            ending.send_replace(true);
         });
         let door = Self {
             address,
@@ -174,7 +188,7 @@ impl GrpcDoor {
             ended,
             server: serving,
             tls,
-            metrics,
+            entrance,
             cut_all,
         };
         door.set_serving(false).await;
@@ -207,24 +221,26 @@ impl GrpcDoor {
     /// It does not serve, and the old one goes on.
     pub fn reload(&self, tls: &GrpcTls) -> Result<(), GrpcTlsError> {
         let taken = tls.server_config().map(|new| self.tls.send_replace(new));
-        self.metrics.tls_reloaded(taken.is_ok());
+        let metrics = self.entrance.metrics();
+        metrics.tls_reloaded(taken.is_ok());
         if taken.is_ok() {
-            self.metrics.certificate_expires(tls.expires_at());
+            metrics.certificate_expires(tls.expires_at());
         }
         taken.map(drop)
     }
 
     /// Counts a new certificate that could not even be read, for the metrics.
     pub fn count_reload_failure(&self) {
-        self.metrics.tls_reloaded(false);
+        self.entrance.metrics().tls_reloaded(false);
     }
 
-    /// Takes no more connections, lets the calls that are under way end, until the deadline, and closes: what is left then is
-    /// cut off.
+    /// Takes no more connections, ends what streams, lets the calls that are under way end, until the deadline, and closes: what
+    /// is left then is cut off.
     pub async fn close(self, deadline: Instant) {
         let ended = async {
             self.set_serving(false).await;
             self.leave.notify_one();
+            self.entrance.end_streams();
             // An error: the server has ended.
             let _ = self.ended.clone().wait_for(|ended| *ended).await;
         };

@@ -25,6 +25,7 @@ pub mod grpc;
 mod methods;
 mod metrics;
 mod peers;
+mod places;
 mod tls;
 mod web;
 

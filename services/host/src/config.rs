@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
+use zonecast_access::Freshness;
 use zonecast_client::ClientConfig;
 use zonecast_doors::{
     DescriptorError, EntranceLimits, Gatekeeper,
@@ -30,6 +31,8 @@ pub struct HostConfig {
     pub admin_listen: Option<SocketAddr>,
     /// Who says who calls.
     pub gatekeeper: Arc<dyn Gatekeeper>,
+    /// When that one read last what it goes by, for the metrics.
+    pub freshness: Arc<Freshness>,
     /// Bounds of calls.
     pub limits: EntranceLimits,
     /// Longest message that is read or written, in bytes.
@@ -82,14 +85,15 @@ pub enum HostError {
     /// Door one does not open.
     #[error(transparent)]
     Grpc(#[from] GrpcError),
-    /// Door two would be open to whoever reaches a broker elsewhere.
+    /// Door two would be open to whoever a broker lets in that is elsewhere, or knows whom it lets in.
     #[error(
-        "the services do not know who calls, since no identities are configured, and so take no calls by a broker on \
-         another machine: {address} is not on loopback; set services.calls_by_broker to false"
+        "the services do not know who calls, since no identities are configured, and so take calls only by a broker that \
+         nobody but this machine reaches: {reason}; set tokens.authority or tokens.keys_file, or services.calls_by_broker \
+         to false"
     )]
     BrokerOpenToAll {
-        /// The address.
-        address: String,
+        /// What speaks against it.
+        reason: String,
     },
     /// A service cannot serve.
     #[error("the service {service} cannot serve: {source}")]
@@ -127,13 +131,20 @@ impl HostError {
 }
 
 impl BrokerEnd {
-    /// Refuses door two where it would be open to all.
+    /// Refuses door two where it would be open to others than this machine.
+    ///
+    /// A broker that asks for nothing is on loopback only, or has been opened to all by its operator. One that asks for a
+    /// token or a certificate may be reached from anywhere, whatever its address is for us.
     pub(crate) fn check(&self, is_for_loopback_only: bool) -> Result<(), HostError> {
         let Some(calls) = self.calls.as_ref().filter(|_| is_for_loopback_only) else { return Ok(()) };
-        match calls.addresses().iter().find(|address| !is_on_loopback(address)) {
-            Some(address) => Err(HostError::BrokerOpenToAll { address: address.clone() }),
-            None => Ok(()),
+        if let Some(far) = calls.addresses().iter().find(|address| !is_on_loopback(address)) {
+            return Err(HostError::BrokerOpenToAll { reason: format!("{far} is not on loopback") });
         }
+        if !calls.is_anonymous() {
+            let reason = "one that is shown a token or a certificate may let in others".to_owned();
+            return Err(HostError::BrokerOpenToAll { reason });
+        }
+        Ok(())
     }
 }
 
@@ -159,15 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn calls_by_a_broker_elsewhere_want_identities() {
-        let end = |address: &str, serves_calls: bool| BrokerEnd {
+    fn calls_by_a_broker_that_others_may_reach_want_identities() {
+        let end = |address: &str, token: &str| BrokerEnd {
             client: ClientConfig::new("services").address(address),
-            calls: serves_calls.then(|| ClientConfig::new("services.calls").address("localhost:1").address(address)),
+            calls: Some(ClientConfig::new("services.calls").address("localhost:1").address(address).token(token)),
         };
-        end("127.0.0.1:4433", true).check(true).unwrap();
-        end("broker:4433", false).check(true).unwrap();
-        end("broker:4433", true).check(false).unwrap();
-        let refused = end("broker:4433", true).check(true).unwrap_err();
-        assert!(refused.to_string().contains("services.calls_by_broker"), "{refused}");
+        end("127.0.0.1:4433", "").check(true).unwrap();
+        BrokerEnd { calls: None, ..end("broker:4433", "t") }.check(true).unwrap();
+        end("broker:4433", "t").check(false).unwrap();
+        for (address, token, reason) in [("broker:4433", "", "not on loopback"), ("127.0.0.1:4433", "t", "a token")] {
+            let refused = end(address, token).check(true).unwrap_err().to_string();
+            assert!(refused.contains(reason) && refused.contains("services.calls_by_broker"), "{refused}");
+        }
     }
 }

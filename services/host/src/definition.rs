@@ -16,6 +16,8 @@ use zonecast_store::{
     outbox::{Follower, FollowerStats, Handler, Pace},
 };
 
+use crate::panics::Panics;
+
 /// A service, as it is named in the list of all services.
 #[derive(Clone)]
 pub struct Definition {
@@ -133,6 +135,7 @@ impl Followers {
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    panics: Panics,
 }
 
 impl Tasks {
@@ -141,7 +144,12 @@ impl Tasks {
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn(work(self.stop.clone()));
+        self.tracker.spawn(self.panics.watching(work(self.stop.clone())));
+    }
+
+    /// Whether any of it has panicked, and what else counts so.
+    pub(crate) fn panics(&self) -> &Panics {
+        &self.panics
     }
 
     /// Asks all work to end.

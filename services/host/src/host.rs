@@ -140,7 +140,7 @@ impl Host {
         let admin = match config.admin_listen {
             None => None,
             Some(address) => {
-                let registry = metrics::registry(&rpcs, outboxes);
+                let registry = metrics::registry(&rpcs, config.freshness, outboxes);
                 let (database, is_ready) = (database.clone(), Arc::clone(&is_ready));
                 let admin = Admin { database, registry, is_ready, grpc_has_ended: grpc.ended() };
                 Some(admin::start(address, admin).await?)
@@ -148,11 +148,12 @@ impl Host {
         };
         let grace = config.shutdown_grace;
         let changes = ChangesEnd { client: config.broker.client, connected, is_connected };
-        let mut broker = vec![tokio::spawn(changes.run(phase.subscribe()))];
+        let panics = tasks.panics();
+        let mut broker = vec![tokio::spawn(panics.watching(changes.run(phase.subscribe())))];
         if let Some(client) = config.broker.calls {
             let grace = grace.mul_f64(CALLS_SHARE);
             let calls = CallsEnd { client, entrance, services: by_broker, is_shut, grace };
-            broker.push(tokio::spawn(calls.run(phase.subscribe())));
+            broker.push(tokio::spawn(panics.watching(calls.run(phase.subscribe()))));
         }
         grpc.set_serving(true).await;
         is_ready.store(true, Release);
@@ -194,6 +195,16 @@ impl Host {
     /// Counts a new certificate that could not even be read, for the metrics.
     pub fn count_tls_reload_failure(&self) {
         self.grpc.count_reload_failure();
+    }
+
+    /// Waits until something has failed that must not, which is a defect: a task has panicked, or the gRPC door has closed by
+    /// itself. Have the host take leave, and start another.
+    pub async fn failed(&self) {
+        let mut grpc = self.grpc.ended();
+        tokio::select! {
+            () = self.tasks.panics().seen() => {}
+            _ = grpc.wait_for(|has_ended| *has_ended) => {}
+        }
     }
 
     /// Takes leave: no new calls, those that are under way are answered, changes that wait are published, all within the

@@ -21,6 +21,7 @@ mod definition;
 mod host;
 mod metrics;
 mod mounted;
+mod panics;
 
 pub use changes::READ as CHANGES_SCOPE;
 pub use config::{BrokerEnd, GrpcEnd, HostConfig, HostError};

@@ -12,6 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 use tokio::sync::watch;
+use zonecast_access::Freshness;
 use zonecast_doors::RpcMetrics;
 use zonecast_store::outbox::{FollowerCounts, RelayCounts, RelayStats};
 
@@ -31,9 +32,10 @@ pub(crate) struct Outboxes {
 }
 
 /// Everything that a host counts.
-pub(crate) fn registry(rpcs: &RpcMetrics, outboxes: Outboxes) -> Registry {
+pub(crate) fn registry(rpcs: &RpcMetrics, freshness: Arc<Freshness>, outboxes: Outboxes) -> Registry {
     let mut registry = Registry::with_prefix("zonecast");
     rpcs.register(&mut registry);
+    registry.register_collector(Box::new(Verifying(freshness)));
     registry.register_collector(Box::new(outboxes));
     registry
 }
@@ -129,6 +131,28 @@ impl Outboxes {
     }
 }
 
+/// What callers' tokens are verified by. As the broker's are called.
+#[derive(Debug)]
+struct Verifying(Arc<Freshness>);
+
+impl Collector for Verifying {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut write = |name, help, at_s: u64| {
+            Value(Number::Level(at_s as f64)).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        write(
+            "token_keys_read_timestamp_seconds",
+            "When the keys for tokens were read last, in seconds since 1970; 0 for never",
+            self.0.keys_read_at(),
+        )?;
+        write(
+            "token_revocations_read_timestamp_seconds",
+            "When the revocations were read last, in seconds since 1970; 0 for never",
+            self.0.revocations_read_at(),
+        )
+    }
+}
+
 impl Collector for Outboxes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let connected = f64::from(u8::from(self.broker_is_connected.load(Relaxed)));
@@ -164,7 +188,9 @@ mod tests {
             broker_is_connected: Arc::new(AtomicBool::new(true)),
             calls_are_shut: watch::channel(false).1,
         };
-        let text = render(&registry(&RpcMetrics::default(), outboxes));
+        let freshness = Arc::new(Freshness::default());
+        freshness.revocations_read(1_800_000_000);
+        let text = render(&registry(&RpcMetrics::default(), freshness, outboxes));
         for line in [
             "zonecast_outbox_published_total{store=\"users\"} 0",
             "zonecast_outbox_published_total{store=\"auth\"} 0",
@@ -174,6 +200,8 @@ mod tests {
             "zonecast_follower_handled_total{consumer=\"auth\",store=\"users\"} 0",
             "zonecast_follower_behind{consumer=\"characters\",store=\"users\"} 0.0",
             "zonecast_rpcs_under_way 0",
+            "zonecast_token_keys_read_timestamp_seconds 0.0",
+            "zonecast_token_revocations_read_timestamp_seconds 1800000000.0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

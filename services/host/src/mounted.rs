@@ -40,15 +40,16 @@ impl Mounted {
             let relay = Relay::new(ground.database.clone(), service.name, line, options);
             let changed: Arc<Notify> = Arc::default();
             let waker = pass_on(Arc::clone(&changed), relay.wake(), ground.followers.clone(), service.name);
-            mounted.wakers.spawn(waker);
+            let panics = ground.tasks.panics();
+            mounted.wakers.spawn(panics.watching(waker));
             let failed = |source| HostError::Service { service: service.name, source };
             let mounting = (service.mount)(Ground { changed, ..ground.clone() }, mounted.routes);
             mounted.routes = mounting.await.map_err(failed)?;
             mounted.stats.push((service.name, relay.stats()));
             let mut phase = phase.subscribe();
-            mounted.relays.push(tokio::spawn(relay.run(async move {
+            mounted.relays.push(tokio::spawn(panics.watching(relay.run(async move {
                 let _ = phase.wait_for(|phase| *phase >= Phase::Publishing).await;
-            })));
+            }))));
         }
         Ok(mounted)
     }

@@ -19,7 +19,7 @@ const LISTS: [(&str, &[&str]); 5] = [
 const HISTOGRAM: &[&str] = &["_seconds_bucket", "_seconds_count", "_seconds_sum"];
 
 /// The metrics of the services, as their sources name them, and what Prometheus puts after each.
-const OF_THE_SERVICES: [(&str, &[&str]); 21] = [
+const OF_THE_SERVICES: [(&str, &[&str]); 23] = [
     ("rpcs", &["_total"]),
     ("rpc_duration", HISTOGRAM),
     ("rpcs_under_way", &[""]),
@@ -29,6 +29,8 @@ const OF_THE_SERVICES: [(&str, &[&str]); 21] = [
     ("rpc_handshakes_failed", &["_total"]),
     ("tls_certificate_expiry_timestamp_seconds", &[""]),
     ("tls_reloads", &["_total"]),
+    ("token_keys_read_timestamp_seconds", &[""]),
+    ("token_revocations_read_timestamp_seconds", &[""]),
     ("services_broker_connected", &[""]),
     ("services_broker_calls_taken", &[""]),
     ("outbox_published", &["_total"]),
@@ -44,12 +46,13 @@ const OF_THE_SERVICES: [(&str, &[&str]); 21] = [
 ];
 
 /// What the services' sources say before the names of metrics.
-const NAMED_BY: [(&str, &str); 5] = [
+const NAMED_BY: [(&str, &str); 6] = [
     ("services/doors/src/metrics.rs", "registry.register(\""),
     ("services/doors/src/metrics.rs", "registry.register_with_unit(\""),
     ("services/host/src/metrics.rs", "encode_descriptor(\""),
     ("services/host/src/metrics.rs", "\"outbox_"),
     ("services/host/src/metrics.rs", "\"follower_"),
+    ("services/host/src/metrics.rs", "\"token_"),
 ];
 
 /// Who has metrics, and a dashboard of this name.

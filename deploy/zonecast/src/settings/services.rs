@@ -47,6 +47,7 @@ pub(super) struct ServicesDraft {
     pub(super) calls_max: usize,
     pub(super) streams_max: usize,
     pub(super) grpc_connections_max: usize,
+    pub(super) grpc_connections_per_address_max: usize,
     pub(super) call_timeout: Duration,
     pub(super) message_bytes_max: usize,
     pub(super) database_url: Option<DatabaseUrl>,
@@ -78,6 +79,7 @@ impl Default for ServicesDraft {
             calls_max: 0,
             streams_max: 0,
             grpc_connections_max: 0,
+            grpc_connections_per_address_max: 0,
             call_timeout: Duration::ZERO,
             message_bytes_max: 0,
             database_url: None,
@@ -303,11 +305,16 @@ fn host(
         grpc: GrpcEnd {
             listen: draft.listen,
             tls: files.grpc,
-            limits: GrpcLimits { connections_max: draft.grpc_connections_max, ..GrpcLimits::default() },
+            limits: GrpcLimits {
+                connections_max: draft.grpc_connections_max,
+                connections_per_address_max: draft.grpc_connections_per_address_max,
+                ..GrpcLimits::default()
+            },
         },
         broker: BrokerEnd { client: client(id), calls },
         admin_listen: draft.admin_listen,
         gatekeeper: gatekeeper(keeper),
+        freshness: keeper.map(|keeper| Arc::clone(keeper.upkeep().freshness())).unwrap_or_default(),
         limits: EntranceLimits {
             calls_max: draft.calls_max,
             streams_max: draft.streams_max,

@@ -131,7 +131,7 @@ async fn nobody_is_admitted_before_there_are_keys_and_a_new_key_is_asked_for() {
     upkeep.see_unknown_key();
     until(&mut trust, |trust| trust.keys.contains("new")).await;
     assert!(begun.elapsed() < Duration::from_secs(10), "long before the minute is over");
-    assert!(upkeep.read_at().0 > 0);
+    assert!(upkeep.freshness().keys_read_at() > 0);
     keeping.abort();
 }
 
@@ -192,4 +192,11 @@ async fn a_file_that_changes_is_read_again() {
     std::fs::write(&path, jwks(&[&new])).unwrap();
     until(&mut trust, |trust| trust.keys.contains("new") && !trust.keys.contains("old")).await;
     keeping.abort();
+}
+
+#[tokio::test]
+async fn a_keeper_that_panics_has_failed_and_where_there_is_none_none_does() {
+    let mut keeping = Some(Keeping(tokio::spawn(async { panic!("as it must not") })));
+    failed(&mut keeping).await;
+    assert!(tokio::time::timeout(Duration::from_millis(10), failed(&mut None)).await.is_err());
 }

@@ -104,6 +104,7 @@ pub(crate) async fn start(lease: Duration) -> Ground {
         },
         admin_listen: None,
         gatekeeper: Arc::new(LoopbackOnly),
+        freshness: Arc::default(),
         limits: EntranceLimits::default(),
         message_bytes_max: 262_144,
         descriptors: zonecast_api::DESCRIPTORS,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use tonic::body::Body;
 use tower_service::Service;
 use zonecast_access::{Keys, Revocations};
@@ -14,9 +14,16 @@ use crate::ground::{Ground, config, eventually, is_taken, pass};
 
 const DAY: Duration = Duration::from_hours(24);
 
-async fn page(ground: &Ground, path: &str) -> (String, String) {
+const KEYS: &str = "/.well-known/jwks.json";
+const REVOCATIONS: &str = "/.well-known/zonecast-revocations.json";
+
+async fn get(ground: &Ground, path: &str) -> Response<Body> {
     let request = Request::get(path).body(Body::empty()).unwrap();
-    let answer = ground.from(1, "").call(request).await.unwrap();
+    ground.from(1, "").call(request).await.unwrap()
+}
+
+async fn page(ground: &Ground, path: &str) -> (String, String) {
+    let answer = get(ground, path).await;
     assert_eq!(answer.status(), 200, "{path}");
     let content_type = answer.headers()["content-type"].to_str().unwrap().to_owned();
     let body = axum::body::to_bytes(axum::body::Body::new(answer.into_body()), 1 << 20).await.unwrap();
@@ -27,17 +34,34 @@ async fn keys_and_revocations_are_published_for_all(test: TestDatabase) {
     let ground = Ground::new(&test.database).await;
     let tokens = ground.register("zoe").await.unwrap().tokens.unwrap();
     let login = ground.admit(&tokens.access_token).unwrap().login;
-    let (content_type, jwks) = page(&ground, "/.well-known/jwks.json").await;
+    let (content_type, jwks) = page(&ground, KEYS).await;
     assert_eq!(content_type, "application/json");
     assert!(!Keys::from_jwks(&jwks).unwrap().is_empty() && !jwks.contains("\"d\""));
     assert_eq!(ground.anybody().get_keys(GetKeysRequest {}).await.unwrap().into_inner().jwks, jwks);
     let revoked = async || {
-        let (_, json) = page(&ground, "/.well-known/zonecast-revocations.json").await;
+        let (_, json) = page(&ground, REVOCATIONS).await;
         serde_json::from_str::<Revocations>(&json).unwrap().logins
     };
     assert!(revoked().await.is_empty());
     ground.bearer(&tokens.access_token).log_out(LogOutRequest::default()).await.unwrap();
     assert!(revoked().await.contains(&login));
+}
+
+async fn revocations_that_were_read_long_ago_are_told_to_nobody(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    // As where its database does not answer.
+    ground.tasks.end().await;
+    pass(Duration::from_secs(9));
+    assert_eq!(get(&ground, REVOCATIONS).await.status(), 200);
+    pass(Duration::from_secs(60));
+    assert_eq!(
+        get(&ground, REVOCATIONS).await.status(),
+        503,
+        "whoever asks keeps what it has, and knows how old that is"
+    );
+    assert_eq!(get(&ground, KEYS).await.status(), 200);
+    let other = Ground::new(&test.database).await;
+    assert_eq!(get(&other, REVOCATIONS).await.status(), 200);
 }
 
 async fn a_key_rotates_and_no_token_that_lives_is_lost(test: TestDatabase) {
@@ -53,7 +77,7 @@ async fn a_key_rotates_and_no_token_that_lives_is_lost(test: TestDatabase) {
     let mut ground = Ground::new(&test.database).await;
     let before = ground.service(&[]).await;
     assert_eq!(kid(&before), old);
-    assert_eq!(page(&ground, "/.well-known/jwks.json").await.1.matches("\"kid\"").count(), 2);
+    assert_eq!(page(&ground, KEYS).await.1.matches("\"kid\"").count(), 2);
     pass(Duration::from_mins(55));
     let last = ground.service(&[]).await;
     pass(Duration::from_mins(6));
@@ -67,7 +91,7 @@ async fn a_key_rotates_and_no_token_that_lives_is_lost(test: TestDatabase) {
     assert!(is_taken(&ground, &after).await && is_taken(&ground, &last).await && !is_taken(&ground, &before).await);
     pass(Duration::from_mins(30));
     ground = Ground::new(&test.database).await;
-    eventually(async || page(&ground, "/.well-known/jwks.json").await.1.matches("\"kid\"").count() == 1).await;
+    eventually(async || page(&ground, KEYS).await.1.matches("\"kid\"").count() == 1).await;
 }
 
 async fn what_another_process_changes_counts_here(test: TestDatabase) {
@@ -88,6 +112,7 @@ async fn what_another_process_changes_counts_here(test: TestDatabase) {
 on_both_databases! {
     [zonecast_users::MIGRATIONS, MIGRATIONS]
     keys_and_revocations_are_published_for_all
+    revocations_that_were_read_long_ago_are_told_to_nobody
     a_key_rotates_and_no_token_that_lives_is_lost
     what_another_process_changes_counts_here
 }

@@ -1,15 +1,80 @@
 //! Streams of changes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use tokio::{sync::watch, time::timeout};
 use tokio_stream::StreamExt;
-use tonic::Code;
+use tonic::{Code, Request, Response, service::Routes};
+use zonecast_access::{Claims, Keys, Revocations, SigningKey, Trust};
+use zonecast_api::directory::v1::directory_service_client::DirectoryServiceClient;
 use zonecast_directory::{Config, Ledger, MIGRATIONS};
+use zonecast_doors::{Bearers, Entrance, EntranceLimits, Methods, RpcMetrics};
 use zonecast_host::Tasks;
-use zonecast_protocol::directory::v1::{Change, WatchRequest, step::What};
+use zonecast_protocol::{
+    Rights,
+    directory::v1::{Change, WatchRequest, step::What},
+};
 use zonecast_testing::{TestDatabase, on_both_databases};
 
 use crate::ground::{LEASE, Stream, by_local, claim, ground, register, service, service_with, with_store};
+
+const NOW_S: u64 = 1_800_000_000;
+
+/// Gives tokens.
+struct Issuer {
+    key: SigningKey,
+    trust: watch::Sender<Arc<Trust>>,
+}
+
+impl Issuer {
+    fn new() -> Self {
+        let key = SigningKey::generate("k").unwrap();
+        let keys = Keys::from_jwks(&Keys::jwks([(key.id(), key.public())])).unwrap();
+        let trust = Trust { issuer: "i".into(), audience: "a".into(), keys, revoked: Revocations::default() };
+        Self { key, trust: watch::Sender::new(Arc::new(trust)) }
+    }
+
+    fn token(&self, login: &str) -> String {
+        let claims = Claims {
+            issuer: "i".into(),
+            audience: ["a".to_owned()].into(),
+            subject: "service:map".parse().unwrap(),
+            login: login.into(),
+            issued_at: NOW_S,
+            expires_at: NOW_S + 600,
+            scopes: ["directory.read".to_owned()].into(),
+            rights: Rights::default(),
+        };
+        claims.sign(&self.key).unwrap()
+    }
+
+    fn revoke(&self, login: &str) {
+        let revoked = Revocations { logins: [login.to_owned()].into() };
+        self.trust.send_modify(|trust| *trust = Arc::new(Trust { revoked, ..(**trust).clone() }));
+    }
+}
+
+async fn a_stream_ends_with_the_right_to_it(test: TestDatabase) {
+    let (issuer, tasks) = (Issuer::new(), Tasks::default());
+    let ground = ground(&test.database, &tasks);
+    let directory = zonecast_directory::definition(Config::default());
+    let routes = (directory.mount)(ground.clone(), Routes::default()).await.unwrap();
+    let methods = Methods::of(zonecast_api::DESCRIPTORS, directory.services).unwrap();
+    let gate = Arc::new(Bearers::new(issuer.trust.subscribe(), || NOW_S));
+    ground.peers.set_within(Entrance::new(routes, methods, gate, RpcMetrics::default(), EntranceLimits::default()));
+    let mut client = DirectoryServiceClient::new(ground.peers.clone());
+    let mut watch = async |login: &str| {
+        let mut request = Request::new(WatchRequest { from_revision: 0 });
+        request.metadata_mut().insert("authorization", format!("Bearer {}", issuer.token(login)).parse().unwrap());
+        client.watch(request).await.map(Response::into_inner)
+    };
+    let (mut stays, mut goes) = (watch("one").await.unwrap(), watch("two").await.unwrap());
+    issuer.revoke("two");
+    let ended = timeout(Duration::from_secs(5), goes.message()).await.unwrap().unwrap_err();
+    assert!(ended.code() == Code::Unauthenticated && ended.message().contains("revoked"), "{ended}");
+    assert_eq!(watch("two").await.unwrap_err().code(), Code::Unauthenticated);
+    assert!(timeout(Duration::from_millis(1_500), stays.message()).await.is_err(), "the other goes on");
+}
 
 fn from(from_revision: u64) -> tonic::Request<WatchRequest> {
     by_local(WatchRequest { from_revision })
@@ -96,4 +161,5 @@ on_both_databases! {
     changes_come_without_gaps_from_wherever
     a_revision_that_is_not_kept_is_out_of_range
     streams_end_with_the_service_and_are_so_many_and_no_more
+    a_stream_ends_with_the_right_to_it
 }

@@ -37,7 +37,9 @@ fn the_defaults_are_the_services_own() {
     let limits = EntranceLimits::default();
     assert_eq!((host.limits.calls_max, host.limits.timeout), (limits.calls_max, limits.timeout));
     assert_eq!(host.limits.streams_max, limits.streams_max);
-    assert_eq!(host.grpc.limits.connections_max, GrpcLimits::default().connections_max);
+    let limits = GrpcLimits::default();
+    assert_eq!(host.grpc.limits.connections_max, limits.connections_max);
+    assert_eq!(host.grpc.limits.connections_per_address_max, limits.connections_per_address_max);
     assert_eq!(host.changes_retention, RelayOptions::default().retention);
     assert!(host.grpc.listen.ip().is_loopback() && host.broker.calls.is_none() && host.migrate);
     assert_eq!((host.replicas, host.broker.client.addresses()), (1, &["127.0.0.1:4433".to_owned()][..]));
@@ -57,6 +59,7 @@ fn every_value_arrives_in_its_field() {
             ("ZONECAST_SERVICES_CALLS_MAX", "5"),
             ("ZONECAST_SERVICES_STREAMS_MAX", "13"),
             ("ZONECAST_SERVICES_CONNECTIONS_MAX", "14"),
+            ("ZONECAST_SERVICES_CONNECTIONS_PER_ADDRESS_MAX", "16"),
             ("ZONECAST_DATABASE_CHANGES_RETENTION_HOURS", "15"),
             ("ZONECAST_SERVICES_CALL_TIMEOUT_MS", "6"),
             ("ZONECAST_SERVICES_MESSAGE_BYTES_MAX", "7000"),
@@ -78,6 +81,7 @@ fn every_value_arrives_in_its_field() {
         assert_eq!(client.addresses(), brokers);
     }
     assert_eq!((host.limits.streams_max, host.grpc.limits.connections_max), (13, 14));
+    assert_eq!(host.grpc.limits.connections_per_address_max, 16);
     assert_eq!(host.changes_retention, Duration::from_secs(15 * 3_600));
     assert_eq!((host.limits.calls_max, host.limits.timeout, host.message_bytes_max), (5, millis(6), 7_000));
     assert_eq!((host.database.url.to_string().as_str(), host.replicas), ("postgres://u@h:5432/n", 8));

@@ -110,6 +110,13 @@ pub(super) static SETTINGS: &[Setting] = &[
         "Most connections by gRPC; more are closed at once.",
     ),
     row(
+        "services.connections_per_address_max",
+        "512",
+        Slot::Count(1, 1_000_000, |draft| &mut draft.services.grpc_connections_per_address_max),
+        "Most connections by gRPC from one address, of IPv6 from one network of /64; more are closed at once. Behind a proxy \
+         that opens them all, give it as many as services.connections_max.",
+    ),
+    row(
         "services.call_timeout_ms",
         "10_000",
         Slot::Millis(1, WAIT_MS_MAX, |draft| &mut draft.services.call_timeout),
