@@ -1,14 +1,18 @@
 //! Tickets: checked by keys that are known already, each taken once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 use zonecast_access::{Keys, Ticket, TokenError};
 
 use crate::AdmitError;
+
+/// How long it is known that a ticket was taken: much longer than any lasts, by a clock that nobody sets back.
+const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 
 /// Lets players in.
 #[derive(Debug)]
@@ -23,8 +27,8 @@ pub(crate) struct Admission {
 struct Known {
     keys: Keys,
     issuer: String,
-    /// Tickets that were taken, until they expire.
-    used: HashMap<String, u64>,
+    /// Tickets that were taken, and when.
+    used: HashMap<String, Instant>,
 }
 
 impl Admission {
@@ -39,18 +43,21 @@ impl Admission {
         (known.keys, known.issuer) = (keys, issuer);
     }
 
-    /// Takes a ticket, at this time in seconds since 1970.
-    pub(crate) fn admit(&self, token: &str, now_s: u64) -> Result<Ticket, AdmitError> {
+    /// Takes a ticket, at this time in seconds since 1970, which is now.
+    pub(crate) fn admit(&self, token: &str, now_s: u64, now: Instant) -> Result<Ticket, AdmitError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let ticket = Ticket::admit(token, &known.keys, &known.issuer, &self.server, now_s).inspect_err(|error| {
             if *error == TokenError::UnknownKey {
                 self.wants_keys.notify_one();
             }
         })?;
-        known.used.retain(|_, expires_at| *expires_at > now_s);
-        match known.used.insert(ticket.id.clone(), ticket.expires_at) {
-            None => Ok(ticket),
-            Some(_) => Err(AdmitError::Used),
+        known.used.retain(|_, taken_at| now.duration_since(*taken_at) < KNOWN_FOR);
+        match known.used.entry(ticket.id.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(now);
+                Ok(ticket)
+            }
+            Entry::Occupied(_) => Err(AdmitError::Used),
         }
     }
 }
@@ -73,14 +80,18 @@ mod tests {
                 Ticket { issuer, server, user, id, issued_at: 100, expires_at: 160, character, world, x: 0.0, y: 0.0 };
             ticket.sign(&key).unwrap()
         };
-        let first = token("1", "zone-7");
-        assert_eq!(admission.admit(&first, 100), Err(AdmitError::Ticket(TokenError::UnknownKey)));
+        let (first, begun) = (token("1", "zone-7"), Instant::now());
+        let admit = |token: &str, now_s: u64| admission.admit(token, now_s, begun);
+        assert_eq!(admit(&first, 100), Err(AdmitError::Ticket(TokenError::UnknownKey)));
         admission.learn(keys, "i".to_owned());
-        assert_eq!(admission.admit(&first, 100).unwrap().character, "c");
-        assert_eq!(admission.admit(&first, 159), Err(AdmitError::Used));
-        assert_eq!(admission.admit(&first, 160), Err(AdmitError::Ticket(TokenError::Expired)));
-        assert_eq!(admission.admit(&token("2", "zone-8"), 100), Err(AdmitError::Ticket(TokenError::Audience)));
-        admission.admit(&token("3", "zone-7"), 100).unwrap();
-        assert_eq!(admission.known.lock().unwrap().used.len(), 2);
+        assert_eq!(admit(&first, 100).unwrap().character, "c");
+        assert_eq!(admit(&first, 159), Err(AdmitError::Used));
+        assert_eq!(admit(&first, 160), Err(AdmitError::Ticket(TokenError::Expired)));
+        assert_eq!(admit(&token("2", "zone-8"), 100), Err(AdmitError::Ticket(TokenError::Audience)));
+        // The machine's clock was an hour ahead for a moment.
+        let _ = admit(&token("3", "zone-7"), 3_700);
+        assert_eq!(admit(&first, 101), Err(AdmitError::Used));
+        assert!(admission.admit(&token("4", "zone-7"), 100, begun + KNOWN_FOR).is_ok());
+        assert_eq!(admission.known.lock().unwrap().used.len(), 1, "what was long ago is forgotten");
     }
 }

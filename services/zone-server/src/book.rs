@@ -49,6 +49,11 @@ impl Book {
         ZoneSpec::new(self.last_id, world, zone)
     }
 
+    /// It is about to be subscribed to, and whose it is will be seen.
+    pub(crate) fn note_asked(&mut self, spec: ZoneSpec, now: Instant) {
+        self.unowned.push((spec, now));
+    }
+
     /// It is subscribed to, and whose it is will be seen.
     pub(crate) fn note_subscribed(&mut self, spec: ZoneSpec, now: Instant) {
         // The directory may have said already that it is ours.
@@ -60,9 +65,23 @@ impl Book {
 
     /// It is ours, subscribed under these numbers.
     pub(crate) fn note_owned(&mut self, owned: OwnedZone, subscribed: Vec<u32>) {
+        self.unowned.retain(|(spec, _)| !subscribed.contains(&spec.id()));
         let before = self.held.remove(&owned.id);
         let subscribed = before.map(|held| held.subscribed).unwrap_or_default().into_iter().chain(subscribed).collect();
         self.held.insert(owned.id, Held { owned, subscribed });
+    }
+
+    /// These numbers are subscribed to no more.
+    pub(crate) fn note_unsubscribed(&mut self, subscribed: &[u32]) {
+        self.unowned.retain(|(spec, _)| !subscribed.contains(&spec.id()));
+        self.held.values_mut().for_each(|held| held.subscribed.retain(|id| !subscribed.contains(id)));
+    }
+
+    /// Whether something is to be mended even if the directory says nothing new: a zone of ours that is not subscribed to, or
+    /// a subscription that nobody made ours since this time.
+    pub(crate) fn is_torn(&self, since: Instant) -> bool {
+        self.held.values().any(|held| held.subscribed.is_empty())
+            || self.unowned.iter().any(|(_, noted)| *noted < since)
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Held> {
@@ -78,9 +97,12 @@ impl Book {
         self.held.values().cloned().collect()
     }
 
-    /// The directory says that exactly these are ours. Subscriptions that nobody made ours since this time are given up.
+    /// The directory says that exactly these are ours: those that are not subscribed to yet are noted as such, so that it is
+    /// tried again where that fails. Subscriptions that nobody made ours since this time are given up.
     pub(crate) fn mend(&mut self, ours: &[OwnedZone], since: Instant) -> Mending {
         let mut mending = Mending::default();
+        let is_deaf = |held: &&Held| held.subscribed.is_empty() && ours.iter().any(|owned| owned.id == held.owned.id);
+        mending.subscribe.extend(self.held.values().filter(is_deaf).map(|held| held.owned.clone()));
         for owned in ours.iter().filter(|owned| !self.held.contains_key(&owned.id)).cloned().collect::<Vec<_>>() {
             let (matching, rest): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut self.unowned).into_iter().partition(|(spec, _)| is_for(spec, &owned));
@@ -142,5 +164,31 @@ mod tests {
         assert_eq!(mending.unsubscribe, [1 << 31, second.id(), (1 << 31) + 1]);
         let mending = book.mend(&[owned(7, 0.0)], now + Duration::from_secs(1));
         assert_eq!(mending.unsubscribe, [stray.id()]);
+    }
+
+    #[test]
+    fn what_could_not_be_done_is_done_later() {
+        let (mut book, now) = (Book::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        // Its subscription fails: it is asked for again.
+        for _ in 0..2 {
+            let mending = book.mend(&[owned(7, 0.0)], now);
+            assert_eq!(mending, Mending { subscribe: vec![owned(7, 0.0)], unsubscribe: Vec::new() });
+            assert!(book.is_torn(now));
+        }
+        let first = spec(&mut book, 0.0);
+        book.note_owned(owned(7, 0.0), vec![first.id()]);
+        assert!(!book.is_torn(later));
+        // A broker does not grant it again.
+        book.note_unsubscribed(&[first.id()]);
+        assert!(book.is_torn(now));
+        assert_eq!(book.mend(&[owned(7, 0.0)], now).subscribe, [owned(7, 0.0)]);
+        assert_eq!(book.mend(&[], now), Mending::default(), "nor is it ours any more");
+        // Subscribed to for a claim of which nothing more is heard.
+        let claimed = spec(&mut book, 5.0);
+        book.note_subscribed(claimed.clone(), now);
+        assert!(!book.is_torn(now) && book.is_torn(later));
+        book.note_owned(owned(8, 5.0), vec![claimed.id()]);
+        assert!(!book.is_torn(later));
     }
 }

@@ -6,12 +6,12 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use zonecast_api::directory::v1::directory_service_client::DirectoryServiceClient;
 use zonecast_client::Client;
 use zonecast_doors::broker::Channel;
 
-use crate::error::is_passing;
+use crate::error::{ZoneServerError, is_passing};
 
 /// Times that a call is made whose outcome is not known, and the pause between. All of them can be repeated.
 const ATTEMPTS: u32 = 3;
@@ -55,17 +55,22 @@ impl Calls {
         &self,
         message: M,
         call: impl AsyncFn(DirectoryServiceClient<Channel>, Request<M>) -> Result<A, Status>,
-    ) -> Result<A, Status> {
+    ) -> Result<A, ZoneServerError> {
         let mut left = ATTEMPTS;
         loop {
             left -= 1;
             let begun = Instant::now();
             match call(DirectoryServiceClient::new(self.channel.clone()), self.request(message.clone())?).await {
+                Ok(answer) => return Ok(answer),
                 Err(status) if is_passing(&status) && left > 0 => {
                     tracing::debug!(code = %status.code(), took = ?begun.elapsed(), "a call of the directory is repeated");
                     sleep(PAUSE).await;
                 }
-                outcome => return outcome,
+                // What an attempt before has done, or will do yet, this one does not know. Without a lease nothing is ours.
+                Err(status) if left + 1 < ATTEMPTS && status.code() != Code::FailedPrecondition => {
+                    return Err(ZoneServerError::Unknown(status));
+                }
+                Err(status) => return Err(status.into()),
             }
         }
     }

@@ -12,7 +12,8 @@
 //! | receive | what the directory says is ours is subscribed to, if the broker has not handed it over already |
 //!
 //! All of it goes over the one connection to the broker. Heartbeats are sent in the background; [`ZoneServer::lease`] tells
-//! when the lease is in doubt or lost. [`ZoneServer::admit`] checks players' tickets without asking anybody.
+//! when the lease is in doubt or lost. Whoever stops waiting for a step leaves nothing behind that is not mended: what is
+//! held is compared with what the directory says. [`ZoneServer::admit`] checks players' tickets without asking anybody.
 //!
 //! ```no_run
 //! use zonecast_client::{Client, Zone};
@@ -40,6 +41,7 @@ mod config;
 mod error;
 mod pulse;
 mod server;
+mod shared;
 
 pub use config::ZoneServerConfig;
 pub use error::{AdmitError, ZoneServerError};
