@@ -2,10 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{AcqRel, Acquire, Release},
+        },
+    },
     time::Duration,
 };
 
+use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
 use tonic::Status;
@@ -36,6 +43,9 @@ pub(crate) struct Issuer {
     stale: Duration,
     /// One reads the tables at a time, so that what was read later is not followed by what was read earlier.
     turn: Mutex<()>,
+    /// How many readings have begun, and which was the last to succeed.
+    begun: AtomicU64,
+    done: AtomicU64,
     held: RwLock<Held>,
 }
 
@@ -44,8 +54,8 @@ pub(crate) struct Issuer {
 struct Held {
     keys: Vec<StoredKey>,
     signing: Option<SigningKey>,
-    jwks: Arc<str>,
-    revocations: Arc<str>,
+    jwks: Bytes,
+    revocations: Bytes,
     revoked: Revocations,
 }
 
@@ -77,13 +87,21 @@ impl Issuer {
             freshness: Arc::clone(&config.freshness),
             stale: config.poll_interval * STALE_POLLS,
             turn: Mutex::new(()),
+            begun: AtomicU64::new(0),
+            done: AtomicU64::new(0),
             held: RwLock::default(),
         }
     }
 
-    /// Reads keys and revocations, and has them trusted.
+    /// Reads keys and revocations, and has them trusted. Of many who want it at once one does it for all.
     pub(crate) async fn refresh(&self) -> Result<(), StoreError> {
+        let before = self.begun.load(Acquire);
         let _turn = self.turn.lock().await;
+        // A reading that began after this was asked for has seen all that this one would.
+        if self.done.load(Acquire) > before {
+            return Ok(());
+        }
+        let this = self.begun.fetch_add(1, AcqRel) + 1;
         let now = to_micros(self.clock.now());
         let keys = self.store.keys().await?;
         let revoked = Revocations { logins: self.store.revoked(now).await? };
@@ -91,6 +109,7 @@ impl Issuer {
         let read_at = self.now_s();
         self.freshness.keys_read(read_at);
         self.freshness.revocations_read(read_at);
+        self.done.store(this, Release);
         Ok(())
     }
 
@@ -108,12 +127,12 @@ impl Issuer {
         }
         let revoked_differ = held.revoked != revoked || held.revocations.is_empty();
         if revoked_differ {
-            held.revocations = serde_json::to_string(&revoked).unwrap_or_default().into();
+            held.revocations = serde_json::to_vec(&revoked).unwrap_or_default().into();
             held.revoked = revoked.clone();
         }
         if keys_differ || revoked_differ {
             // What we wrote ourselves can be read.
-            let keys = Keys::from_jwks(&held.jwks).unwrap_or_default();
+            let keys = Keys::from_jwks(&String::from_utf8_lossy(&held.jwks)).unwrap_or_default();
             let (issuer, audience) = (self.name.clone(), self.audience.clone());
             self.trust.send_replace(Arc::new(Trust { issuer, audience, keys, revoked }));
         }
@@ -155,16 +174,18 @@ impl Issuer {
         self.refresh().await
     }
 
-    /// An access token for a login.
+    /// An access token for a login, which it does not outlast: what has ended by itself nobody revokes any more.
     pub(crate) fn sign(
         &self,
         subject: Subject,
         login: String,
+        login_ends_at: Option<OffsetDateTime>,
         scopes: BTreeSet<String>,
         rights: &RightsClaim,
     ) -> Result<Token, Status> {
         let issued_at = self.now_s();
-        let expires_at = issued_at + self.lives.access_token.as_secs();
+        let ends_at = login_ends_at.and_then(|at| u64::try_from(at.unix_timestamp()).ok()).unwrap_or(u64::MAX);
+        let expires_at = (issued_at + self.lives.access_token.as_secs()).min(ends_at);
         let rights = rights.rights().map_err(|error| Status::internal(error.to_string()))?;
         let (issuer, audience) = (self.name.clone(), BTreeSet::from([self.audience.clone()]));
         let claims = Claims { issuer, audience, subject, login, issued_at, expires_at, scopes, rights };
@@ -176,16 +197,16 @@ impl Issuer {
     }
 
     /// The public keys, a JWKS.
-    pub(crate) fn jwks(&self) -> Arc<str> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).jwks)
+    pub(crate) fn jwks(&self) -> Bytes {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).jwks.clone()
     }
 
     /// The logins that have ended, JSON; none where they were read too long ago to be told: another replica may know better, and
     /// whoever asks is to know that it does not.
-    pub(crate) fn revocations(&self) -> Option<Arc<str>> {
+    pub(crate) fn revocations(&self) -> Option<Bytes> {
         let age_s = self.now_s().saturating_sub(self.freshness.revocations_read_at());
         (age_s <= self.stale.as_secs())
-            .then(|| Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).revocations))
+            .then(|| self.held.read().unwrap_or_else(PoisonError::into_inner).revocations.clone())
     }
 
     fn now_s(&self) -> u64 {

@@ -17,7 +17,7 @@ pub(crate) use audit::Entry;
 pub(crate) use credentials::{Proof, StoredCredential};
 pub(crate) use identities::{Linked, StoredIdentity, Unlinked};
 pub(crate) use issuing::StoredKey;
-pub(crate) use logins::{Ending, LoggedIn, NewLogin, Refreshed};
+pub(crate) use logins::{Ending, LoggedIn, NewLogin, NextTurn, Refreshed};
 
 /// Modules with the statements of one database: for who has a transaction already.
 pub(crate) use accounts::{postgres as accounts_postgres, sqlite as accounts_sqlite};

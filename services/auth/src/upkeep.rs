@@ -12,6 +12,8 @@ use crate::Auth;
 
 /// How often keys are looked after, and what has had its time goes.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
+/// Most steps of forgetting at one time; the rest has the next.
+const PRUNINGS_MAX: u32 = 100;
 /// A registration that was given up is forgotten after so many times its life: until then a call that was under way to the
 /// users service may still make the user.
 const REGISTRATION_LIVES: u32 = 2;
@@ -61,10 +63,26 @@ impl Auth {
 
     /// What is due at this time.
     pub(crate) async fn tidy(&self) -> Result<(), StoreError> {
-        let now = self.shared.config.clock.now();
-        self.shared.issuer.rotate().await?;
-        self.shared.store.prune(to_micros(now), to_micros(now - self.shared.config.lives.audit)).await?;
-        self.undo_registrations().await
+        // That one of them fails keeps none of the others.
+        let outcomes = [self.shared.issuer.rotate().await, self.prune().await, self.undo_registrations().await];
+        outcomes.into_iter().collect()
+    }
+
+    /// Forgets what has had its time, some at once: a backlog must neither run into the statements' time-out nor keep others
+    /// from writing.
+    async fn prune(&self) -> Result<(), StoreError> {
+        let (store, now) = (&self.shared.store, self.shared.config.clock.now());
+        let (before, audit_from) = (to_micros(now), to_micros(now - self.shared.config.lives.audit));
+        for _ in 0..PRUNINGS_MAX {
+            let pruned = store.prune_nonces(before).await?
+                + store.prune_logins(before).await?
+                + store.prune_revocations(before).await?
+                + store.prune_audit(audit_from).await?;
+            if pruned == 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the users whose registration was interrupted, so that their names are free again.

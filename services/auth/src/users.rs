@@ -7,7 +7,7 @@ use std::{
 };
 
 use time::OffsetDateTime;
-use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
+use tonic::{Code, Request, Response, Status, metadata::AsciiMetadataValue};
 use zonecast_access::RightsClaim;
 use zonecast_api::users::v1::users_service_client::UsersServiceClient;
 use zonecast_doors::Peers;
@@ -50,8 +50,8 @@ impl Users {
     }
 
     async fn find(&self, by: By) -> Result<Option<User>, Status> {
-        let request = self.request(GetUserRequest { by: Some(by) })?;
-        match self.client.clone().get_user(request).await {
+        let request = GetUserRequest { by: Some(by) };
+        match self.call(request, async |mut users, request| users.get_user(request).await).await {
             Ok(answer) => Ok(answer.into_inner().user),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(passed_on(status)),
@@ -61,16 +61,32 @@ impl Users {
     /// Makes a user with this id; what is wrong with the name is passed on.
     pub(crate) async fn create(&self, user: Uuid, name: &str) -> Result<(), Status> {
         let id = user.hyphenated().to_string();
-        let request = self.request(CreateUserRequest { name: name.to_owned(), id })?;
-        self.client.clone().create_user(request).await.map(|_| ()).map_err(passed_on)
+        let request = CreateUserRequest { name: name.to_owned(), id };
+        let created = self.call(request, async |mut users, request| users.create_user(request).await).await;
+        created.map(|_| ()).map_err(passed_on)
     }
 
     /// Deletes a user, if there is one.
     pub(crate) async fn delete(&self, user: Uuid) -> Result<(), Status> {
-        let request = self.request(DeleteUserRequest { id: user.hyphenated().to_string(), etag: String::new() })?;
-        match self.client.clone().delete_user(request).await {
+        let request = DeleteUserRequest { id: user.hyphenated().to_string(), etag: String::new() };
+        match self.call(request, async |mut users, request| users.delete_user(request).await).await {
             Err(status) if status.code() != Code::NotFound => Err(passed_on(status)),
             _ => Ok(()),
+        }
+    }
+
+    /// Makes a call, and once more with another token where ours is refused: the key that it was signed by may be gone.
+    async fn call<M: Clone, A>(
+        &self,
+        message: M,
+        call: impl AsyncFn(UsersServiceClient<Peers>, Request<M>) -> Result<Response<A>, Status>,
+    ) -> Result<Response<A>, Status> {
+        match call(self.client.clone(), self.request(message.clone())?).await {
+            Err(status) if status.code() == Code::Unauthenticated => {
+                *self.token.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                call(self.client.clone(), self.request(message)?).await
+            }
+            outcome => outcome,
         }
     }
 
@@ -90,7 +106,7 @@ impl Users {
         }
         let subject = SUBJECT.parse().map_err(|_| Status::internal("our own name is none"))?;
         let scopes = BTreeSet::from(["users.read".to_owned(), "users.write".to_owned()]);
-        let token = self.issuer.sign(subject, LOGIN.to_owned(), scopes, &RightsClaim::default())?;
+        let token = self.issuer.sign(subject, LOGIN.to_owned(), None, scopes, &RightsClaim::default())?;
         let value = format!("Bearer {}", token.text).parse();
         let value: AsciiMetadataValue = value.map_err(|_| Status::internal("our own token is none"))?;
         *held = Some((value.clone(), token.expires_at - MARGIN));

@@ -8,6 +8,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use bytes::Bytes;
 use tonic::service::Routes;
 
 use crate::{Auth, issuer::Issuer};
@@ -19,19 +20,19 @@ const REVOCATIONS: &str = "/.well-known/zonecast-revocations.json";
 /// Both come from memory, whoever asks how often. Revocations that are too old are 503; keys are good for longer.
 pub(crate) fn add(routes: Routes, auth: &Auth) -> Routes {
     let (keys, revocations) = (auth.issuer(), auth.issuer());
-    let pages = Router::new().route(KEYS, get(async move || page(&keys.jwks(), "public, max-age=60"))).route(
+    let pages = Router::new().route(KEYS, get(async move || page(keys.jwks(), "public, max-age=60"))).route(
         REVOCATIONS,
         get(async move || {
             let known = revocations.revocations();
-            known.map(|json| page(&json, "no-store")).ok_or(StatusCode::SERVICE_UNAVAILABLE)
+            known.map(|json| page(json, "no-store")).ok_or(StatusCode::SERVICE_UNAVAILABLE)
         }),
     );
     Routes::from(routes.into_axum_router().merge(pages))
 }
 
-fn page(json: &Arc<str>, caching: &'static str) -> impl IntoResponse + use<> {
+fn page(json: Bytes, caching: &'static str) -> impl IntoResponse + use<> {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, caching)];
-    (headers, json.to_string())
+    (headers, json)
 }
 
 impl Auth {

@@ -170,7 +170,7 @@ impl Entrance {
         if is_page {
             let response = page(response);
             call.note_page(response.status());
-            return response;
+            return response.map(|body| Body::new(Counted::new(body, call, unread_at(deadline), cut)));
         }
         if call.note(response.headers()) {
             return response;

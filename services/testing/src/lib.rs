@@ -26,6 +26,9 @@ pub use zonecast_store::Migrations;
 /// The environment variable with the URL of the server's database `postgres`, whose user may make databases.
 pub const POSTGRES_VARIABLE: &str = "ZONECAST_TEST_POSTGRES";
 
+/// How long whoever still works for a test that is over may hold a connection.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// A database that one test has to itself.
 pub struct TestDatabase {
     /// How to open it once more.
@@ -122,7 +125,10 @@ macro_rules! on_both_databases {
 pub fn run<F: Future<Output = ()>>(kind: Kind, stores: &[&Migrations], test: impl FnOnce(TestDatabase) -> F) {
     block_on(async {
         if let Some(database) = TestDatabase::new(kind, stores).await {
+            let opened = database.database.clone();
             test(database).await;
+            // Services that call each other hold each other, and with them connections, of which a server has so many.
+            let _ = tokio::time::timeout(CLOSING, opened.close()).await;
         }
     });
 }

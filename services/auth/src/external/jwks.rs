@@ -21,13 +21,14 @@ const STALE_S: i64 = 24 * 3_600;
 const AGAIN_S: i64 = 60;
 const AGAIN_WITHOUT_KEYS_S: i64 = 5;
 
-/// The keys of one provider.
+/// The keys of one provider. Clones share them.
+#[derive(Clone)]
 pub(super) struct ProviderKeys {
     name: String,
     client: Client,
     url: Url,
     /// Held while they are fetched, which is bounded: who comes meanwhile gets what comes of it.
-    held: Mutex<Held>,
+    held: Arc<Mutex<Held>>,
 }
 
 #[derive(Default)]
@@ -53,11 +54,19 @@ impl ProviderKey {
 
 impl ProviderKeys {
     pub(super) fn new(name: String, client: Client, url: Url) -> Self {
-        Self { name, client, url, held: Mutex::default() }
+        Self { name, client, url, held: Arc::default() }
     }
 
     /// The key of this id for this algorithm.
+    ///
+    /// Whoever stops waiting does not stop the keys from being fetched: the next attempt would be made much later.
     pub(super) async fn get(&self, id: &str, algorithm: Algorithm, now_s: i64) -> Result<ProviderKey, Status> {
+        let (keys, id) = (self.clone(), id.to_owned());
+        let found = tokio::spawn(async move { keys.find(&id, algorithm, now_s).await }).await;
+        found.unwrap_or_else(|_| Err(Status::internal("a provider's keys could not be looked at")))
+    }
+
+    async fn find(&self, id: &str, algorithm: Algorithm, now_s: i64) -> Result<ProviderKey, Status> {
         let mut held = self.held.lock().await;
         let is_fresh = held.fetched_at.is_some_and(|at| now_s - at < FRESH_S);
         if let Some(key) = held.find(id, algorithm).filter(|_| is_fresh) {

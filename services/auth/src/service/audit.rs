@@ -6,7 +6,7 @@ use zonecast_protocol::auth::v1::{GetKeysRequest, GetKeysResponse, ListAuditRequ
 use zonecast_store::{PageToken, Uuid};
 
 use super::Auth;
-use crate::store::Entry;
+use crate::{store::Entry, throttle::Place};
 
 /// Needed for reading the log.
 pub(super) const AUDIT: &str = "auth.audit";
@@ -37,10 +37,12 @@ impl Auth {
         }
     }
 
-    /// Refuses a caller without a scope, and notes it.
+    /// Refuses a caller without a scope, and notes it; as often as somebody there may be wrong, since each takes room.
     pub(super) async fn allow(&self, caller: &Caller, scope: &str, event: &'static str) -> Result<(), Status> {
         let outcome = caller.require(scope);
-        if let Err(status) = &outcome {
+        if let Err(status) = &outcome
+            && self.shared.throttle.attempt(None, Place::of(caller.origin()), self.now()).is_ok()
+        {
             let detail = status.message().to_owned();
             self.note(Entry { detail, ..self.entry(caller, event, String::new(), "denied") }).await;
         }
@@ -67,7 +69,7 @@ impl Auth {
     }
 
     pub(super) async fn get_keys(&self, _caller: &Caller, _request: GetKeysRequest) -> Result<GetKeysResponse, Status> {
-        Ok(GetKeysResponse { jwks: self.shared.issuer.jwks().to_string() })
+        Ok(GetKeysResponse { jwks: String::from_utf8_lossy(&self.shared.issuer.jwks()).into_owned() })
     }
 }
 

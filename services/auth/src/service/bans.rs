@@ -11,6 +11,8 @@ use crate::store::{Entry, subject};
 pub(super) const BAN: &str = "auth.ban";
 /// Most bytes of a reason.
 const REASON_BYTES_MAX: usize = 500;
+/// Before which a ban ends that ends by itself: the year 10000, in microseconds since 1970.
+const UNTIL_MAX: i64 = 253_402_300_800_000_000;
 /// The end of a ban that does not end by itself.
 pub(super) const FOREVER: i64 = i64::MAX;
 
@@ -25,8 +27,10 @@ impl Auth {
         let until = match until {
             None => FOREVER,
             Some(until) => micros(until.seconds, until.nanos)
-                .filter(|until| *until > self.now())
-                .ok_or_else(|| Status::invalid_argument("until is no time to come"))?,
+                .filter(|until| (self.now() + 1..UNTIL_MAX).contains(until))
+                .ok_or_else(|| {
+                    Status::invalid_argument("until is no time to come before the year 10000; leave it out")
+                })?,
         };
         if self.shared.users.name(user).await?.is_none() {
             return Err(Status::not_found("there is no such user"));

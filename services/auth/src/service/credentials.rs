@@ -176,13 +176,22 @@ fn shows(caller: &Caller, name: &str, now_s: u64) -> bool {
     })
 }
 
+/// A credential by its id as the audit log has it, in whichever form somebody wrote it; or what is none.
+fn credential_of(client_id: &str) -> String {
+    match Uuid::try_parse(client_id) {
+        Ok(id) => id.hyphenated().to_string(),
+        Err(_) if client_id == ADMIN_CLIENT => client_id.to_owned(),
+        Err(_) => unknown(client_id),
+    }
+}
+
 /// As the audit log has it.
 fn told(credential: &StoredCredential) -> String {
     let proof = match &credential.proof {
         Proof::Secret(_) => String::new(),
         Proof::Certificate(name) => format!(" by a certificate for {name:?}"),
     };
-    format!("{} with {:?}{proof}", credential.subject, credential.scopes)
+    format!("{} with {:?}{proof}, permitted {}", credential.subject, credential.scopes, credential.rights)
 }
 
 /// The claim as it will be signed, from what somebody wrote.
@@ -259,7 +268,7 @@ impl Auth {
         let token = match self.token(caller, &request).await {
             Ok(token) => token,
             Err(status) if status.code() == Code::Unauthenticated => {
-                self.note(self.entry(caller, "issue_token", unknown(&request.client_id), "wrong")).await;
+                self.note(self.entry(caller, "issue_token", credential_of(&request.client_id), "wrong")).await;
                 return Err(status);
             }
             Err(status) => {
@@ -268,7 +277,7 @@ impl Auth {
             }
         };
         self.shared.throttle.went_well(attempt);
-        self.note(self.entry(caller, "issue_token", request.client_id, "ok")).await;
+        self.note(self.entry(caller, "issue_token", credential_of(&request.client_id), "ok")).await;
         Ok(IssueTokenResponse { access_token: token.text, expires_at: Some(timestamp(token.expires_at)) })
     }
 
@@ -289,7 +298,7 @@ impl Auth {
                 return Err(wrong());
             }
             let scopes = ADMIN_SCOPES.map(str::to_owned).into();
-            return self.shared.issuer.sign(subject, ADMIN_CLIENT.to_owned(), scopes, &RightsClaim::default());
+            return self.shared.issuer.sign(subject, ADMIN_CLIENT.to_owned(), None, scopes, &RightsClaim::default());
         }
         let client_id = Uuid::try_parse(client_id).map_err(|_| wrong())?;
         let credential = self.shared.store.credential(client_id).await?;
@@ -305,7 +314,7 @@ impl Auth {
             credential.subject.parse().map_err(|_| Status::internal("a credential cannot be read"))?;
         let rights: RightsClaim = serde_json::from_str(&credential.rights).map_err(unreadable)?;
         let scopes = credential.scopes.split_ascii_whitespace().map(str::to_owned).collect();
-        self.shared.issuer.sign(subject, client_id.hyphenated().to_string(), scopes, &rights)
+        self.shared.issuer.sign(subject, client_id.hyphenated().to_string(), None, scopes, &rights)
     }
 
     pub(super) async fn revoke_credential(

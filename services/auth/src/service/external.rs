@@ -13,6 +13,7 @@ use super::{Auth, audit::tell, player};
 use crate::{
     secrets::{Hash, Secret},
     store::{Entry, Linked, StoredIdentity, Unlinked, WayIn, subject},
+    throttle::Attempt,
 };
 
 impl Auth {
@@ -30,13 +31,14 @@ impl Auth {
         Ok(BeginExternalResponse { nonce: nonce.show(), expires_at: Some(timestamp(expires_at)) })
     }
 
-    /// Whose identity a proof shows, and the nonce to be used up with it.
+    /// Whose identity a proof shows, and the nonce to be used up with it. Every attempt counts, until what is proved is made
+    /// use of: each asks a provider, in our name.
     async fn proved(
         &self,
         caller: &Caller,
         event: &'static str,
         proof: Option<ExternalProof>,
-    ) -> Result<(StoredIdentity, Hash), Status> {
+    ) -> Result<(StoredIdentity, Hash, Attempt), Status> {
         let proof = proof.ok_or_else(|| Status::invalid_argument("give the proof"))?;
         let external = self.shared.externals.get(&proof.provider)?;
         let whose = || format!("provider:{}", external.name());
@@ -58,10 +60,7 @@ impl Auth {
                 self.note(Entry { detail, ..self.entry(caller, event, whose(), "refused") }).await;
                 Err(status)
             }
-            outcome => {
-                self.shared.throttle.does_not_count(attempt);
-                outcome
-            }
+            outcome => outcome.map(|(identity, nonce)| (identity, nonce, attempt)),
         }
     }
 
@@ -71,13 +70,14 @@ impl Auth {
         request: LogInExternalRequest,
     ) -> Result<LogInExternalResponse, Status> {
         let event = "log_in_external";
-        let (identity, nonce) = self.proved(caller, event, request.proof).await?;
+        let (identity, nonce, attempt) = self.proved(caller, event, request.proof).await?;
         let Some(user) = self.shared.store.whose(&identity.issuer, &identity.subject).await? else {
             if request.name.is_empty() {
                 return Err(Status::not_found("nobody has this identity; give a name to register with it"));
             }
             self.check_free(&request.name).await?;
             let (user, tokens) = self.make_user(caller, &request.name, WayIn::Identity(&identity, &nonce)).await?;
+            self.shared.throttle.does_not_count(attempt);
             let (user_id, tokens) = (user.hyphenated().to_string(), Some(tokens));
             return Ok(LogInExternalResponse { user_id, tokens, registered: true });
         };
@@ -85,6 +85,7 @@ impl Auth {
         let entry = Entry { detail: identity.provider.clone(), ..self.entry(caller, event, subject(user), "ok") };
         let outcome = self.shared.store.log_in_by_identity(user, &identity, &nonce, &login, &entry).await?;
         let tokens = self.settled(caller, event, user, outcome, (&login, &refresh)).await?;
+        self.shared.throttle.does_not_count(attempt);
         let (user_id, tokens) = (user.hyphenated().to_string(), Some(tokens));
         Ok(LogInExternalResponse { user_id, tokens, registered: false })
     }
@@ -95,15 +96,19 @@ impl Auth {
         request: LinkIdentityRequest,
     ) -> Result<LinkIdentityResponse, Status> {
         let (user, _) = player(caller)?;
-        let (identity, nonce) = self.proved(caller, "link", request.proof).await?;
+        let (identity, nonce, attempt) = self.proved(caller, "link", request.proof).await?;
         let detail = identity.provider.clone();
         let entry = Entry { detail, ..self.entry(caller, "link", subject(user), "ok") };
         match self.shared.store.link(user, &identity, &nonce, &entry).await {
             Ok(Linked::Done) => {
                 tell(&entry);
+                self.shared.throttle.does_not_count(attempt);
                 Ok(LinkIdentityResponse { identity: Some(identity.message()) })
             }
-            Ok(Linked::Nonce) => Err(Status::unauthenticated("the nonce has expired or was used already")),
+            Ok(Linked::Nonce) => {
+                self.note(Entry { outcome: "refused", ..entry }).await;
+                Err(Status::unauthenticated("the nonce has expired or was used already"))
+            }
             Ok(Linked::TooMany) => {
                 Err(Status::resource_exhausted("a user has at most 16 identities; unlink one first"))
             }

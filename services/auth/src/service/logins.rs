@@ -13,8 +13,8 @@ use zonecast_store::{Uuid, from_micros, new_id, timestamp, to_micros};
 
 use super::{Auth, audit::tell, player};
 use crate::{
-    secrets::RefreshToken,
-    store::{LoggedIn, NewLogin, Refreshed, subject},
+    secrets::{Hash, RefreshToken},
+    store::{Entry, LoggedIn, NewLogin, NextTurn, Refreshed, subject},
 };
 
 impl Auth {
@@ -42,7 +42,8 @@ impl Auth {
         expires_at: i64,
     ) -> Result<Tokens, Status> {
         let (subject, login) = (Subject::User(user.hyphenated().to_string()), login.hyphenated().to_string());
-        let access = self.shared.issuer.sign(subject, login, BTreeSet::new(), &RightsClaim::default())?;
+        let ends_at = Some(from_micros(expires_at));
+        let access = self.shared.issuer.sign(subject, login, ends_at, BTreeSet::new(), &RightsClaim::default())?;
         Ok(Tokens {
             access_token: access.text,
             access_expires_at: Some(timestamp(access.expires_at)),
@@ -61,10 +62,11 @@ impl Auth {
         (login, refresh): (&NewLogin, &RefreshToken),
     ) -> Result<Tokens, Status> {
         match outcome {
-            LoggedIn::Done => {
+            LoggedIn::Done { others_ended } => {
                 tell(&self.entry(caller, event, subject(user), "ok"));
-                // Others may have ended for it.
-                self.revoked().await;
+                if others_ended {
+                    self.revoked().await;
+                }
                 self.tokens(user, login.id, refresh, login.expires_at)
             }
             LoggedIn::Banned(until, reason) => {
@@ -83,18 +85,26 @@ impl Auth {
         let shown = RefreshToken::parse(&request.refresh_token).ok_or_else(unknown)?;
         let next = shown.next()?;
         let lives = &self.shared.config.lives;
-        let idle_until = to_micros(self.shared.config.clock.now() + lives.refresh_token);
-        let lasts = i64::try_from(lives.login.as_micros()).unwrap_or(i64::MAX);
+        let step = NextTurn {
+            family: shown.family(),
+            turn: shown.turn(),
+            next: next.turn(),
+            idle_until: to_micros(self.shared.config.clock.now() + lives.refresh_token),
+            lasts: i64::try_from(lives.login.as_micros()).unwrap_or(i64::MAX),
+        };
+        if !self.is_family(caller, &step.family).await? {
+            return Err(unknown());
+        }
         let ending = self.shared.issuer.ending("reused");
-        let (family, turn, new_turn) = (shown.family(), shown.turn(), next.turn());
-        match self.shared.store.refresh(&family, &turn, &new_turn, idle_until, lasts, &ending).await? {
+        let reused = self.entry(caller, "refresh", String::new(), "reused");
+        match self.shared.store.refresh(&step, &ending, &reused).await? {
             Refreshed::Done { login, user, expires_at } => {
                 tracing::debug!(%user, "a login was refreshed");
                 Ok(RefreshResponse { tokens: Some(self.tokens(user, login, &next, expires_at)?) })
             }
             Refreshed::Reused { user, .. } => {
+                tell(&Entry { subject: subject(user), ..reused });
                 self.revoked().await;
-                self.note(self.entry(caller, "refresh", subject(user), "reused")).await;
                 Err(Status::unauthenticated(
                     "the refresh token was used before, and so the login has ended; log in again",
                 ))
@@ -103,24 +113,37 @@ impl Auth {
         }
     }
 
+    /// Whether somebody has a login with refresh tokens of this family: asked before anything is written. What nobody has
+    /// counts as wrong.
+    async fn is_family(&self, caller: &Caller, family: &Hash) -> Result<bool, Status> {
+        if self.shared.store.has_family(family).await? {
+            return Ok(true);
+        }
+        let _ = self.attempt(caller, None, "refresh token".to_owned()).await?;
+        Ok(false)
+    }
+
     pub(super) async fn log_out(&self, caller: &Caller, request: LogOutRequest) -> Result<LogOutResponse, Status> {
         let ending = self.shared.issuer.ending("log_out");
+        let entry = self.entry(caller, "log_out", String::new(), "ok");
         let user = if request.refresh_token.is_empty() {
             if caller.claims().is_none() {
                 return Err(Status::invalid_argument("give the refresh token, or send the access token"));
             }
             let (user, login) = player(caller)?;
-            self.shared.store.log_out(user, login, &ending).await?;
+            self.shared.store.log_out(user, login, &ending, &entry).await?;
             Some(user)
         } else {
             match RefreshToken::parse(&request.refresh_token) {
-                Some(token) => self.shared.store.log_out_family(&token.family(), &ending).await?,
-                None => None,
+                Some(token) if self.is_family(caller, &token.family()).await? => {
+                    self.shared.store.log_out_family(&token.family(), &ending, &entry).await?
+                }
+                _ => None,
             }
         };
         if let Some(user) = user {
+            tell(&Entry { subject: subject(user), ..entry });
             self.revoked().await;
-            self.note(self.entry(caller, "log_out", subject(user), "ok")).await;
         }
         Ok(LogOutResponse {})
     }

@@ -66,7 +66,10 @@ impl Auth {
                 tell(&entry);
                 return Ok((user, self.tokens(user, login.id, &refresh, login.expires_at)?));
             }
-            Ok(false) => Status::unauthenticated("it took too long, or the nonce was used already; begin again"),
+            Ok(false) => {
+                self.note(Entry { outcome: "refused", ..entry }).await;
+                Status::unauthenticated("it took too long, or the nonce was used already; begin again")
+            }
             Err(StoreError::Duplicate { .. }) => Status::already_exists("somebody has this identity already"),
             // It may have been done.
             Err(error) => return Err(error.status()),

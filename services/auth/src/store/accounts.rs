@@ -98,7 +98,7 @@ statements! {
         if let WayIn::Identity(identity, _) = way {
             identities::add(&mut *connection, user, identity).await?;
         }
-        logins::add(&mut *connection, user, login).await?;
+        let _ = logins::add(&mut *connection, user, login).await?;
         audit::note(&mut *connection, entry).await?;
         Ok(true)
     }

@@ -65,12 +65,27 @@ statements! {
         Ok(())
     }
 
-    /// Forgets what has had its time, and of the audit log what is older than that.
-    change fn prune(connection, now: i64, audit_from: i64) -> () {
-        sqlx::query("delete from auth_nonces where expires_at <= $1").bind(now).execute(&mut *connection).await?;
-        sqlx::query("delete from auth_logins where expires_at <= $1").bind(now).execute(&mut *connection).await?;
-        sqlx::query("delete from auth_revocations where until <= $1").bind(now).execute(&mut *connection).await?;
-        sqlx::query("delete from auth_audit where at < $1").bind(audit_from).execute(&mut *connection).await?;
-        Ok(())
+    /// Forgets some nonces that have had their time; how many.
+    change fn prune_nonces(connection, now: i64) -> u64 {
+        let query = "delete from auth_nonces where hash in (select hash from auth_nonces where expires_at <= $1 limit 1000)";
+        Ok(sqlx::query(query).bind(now).execute(connection).await?.rows_affected())
+    }
+
+    /// As [`prune_nonces`](Self::prune_nonces), logins.
+    change fn prune_logins(connection, now: i64) -> u64 {
+        let query = "delete from auth_logins where id in (select id from auth_logins where expires_at <= $1 limit 1000)";
+        Ok(sqlx::query(query).bind(now).execute(connection).await?.rows_affected())
+    }
+
+    /// As [`prune_nonces`](Self::prune_nonces), revocations.
+    change fn prune_revocations(connection, now: i64) -> u64 {
+        let query = "delete from auth_revocations where login in (select login from auth_revocations where until <= $1 limit 1000)";
+        Ok(sqlx::query(query).bind(now).execute(connection).await?.rows_affected())
+    }
+
+    /// As [`prune_nonces`](Self::prune_nonces), entries of the audit log that are older than that.
+    change fn prune_audit(connection, from: i64) -> u64 {
+        let query = "delete from auth_audit where id in (select id from auth_audit where at < $1 limit 1000)";
+        Ok(sqlx::query(query).bind(from).execute(connection).await?.rows_affected())
     }
 }

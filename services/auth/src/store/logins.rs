@@ -37,10 +37,25 @@ pub(crate) struct Ending {
     pub(crate) until: i64,
 }
 
+/// A refresh token, and the one behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NextTurn {
+    pub(crate) family: [u8; 32],
+    pub(crate) turn: [u8; 32],
+    pub(crate) next: [u8; 32],
+    /// When the login ends if nobody comes again.
+    pub(crate) idle_until: i64,
+    /// How long it lasts at most.
+    pub(crate) lasts: i64,
+}
+
 /// What becomes of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LoggedIn {
-    Done,
+    Done {
+        /// Whether others have ended for it.
+        others_ended: bool,
+    },
     /// Not: banned until then, for this reason.
     Banned(i64, String),
     /// Not: the password or the identity is not that any more, or the nonce does not count.
@@ -87,9 +102,9 @@ statements! {
         if account.is_banned(login.created_at) {
             return Ok(LoggedIn::Banned(account.banned_until.unwrap_or_default(), account.ban_reason));
         }
-        add(&mut *connection, user, login).await?;
+        let others_ended = add(&mut *connection, user, login).await?;
         audit::note(&mut *connection, entry).await?;
-        Ok(LoggedIn::Done)
+        Ok(LoggedIn::Done { others_ended })
     }
 
     /// Begins a login by an identity, with its nonce.
@@ -105,13 +120,13 @@ statements! {
         if account.is_banned(login.created_at) {
             return Ok(LoggedIn::Banned(account.banned_until.unwrap_or_default(), account.ban_reason));
         }
-        add(&mut *connection, user, login).await?;
+        let others_ended = add(&mut *connection, user, login).await?;
         audit::note(&mut *connection, entry).await?;
-        Ok(LoggedIn::Done)
+        Ok(LoggedIn::Done { others_ended })
     }
 
-    /// Adds a login; the oldest of too many end.
-    part fn add(connection, user: Uuid, login: &NewLogin) -> () {
+    /// Adds a login; the oldest of too many end. Whether any did.
+    part fn add(connection, user: Uuid, login: &NewLogin) -> bool {
         sqlx::query(
             "insert into auth_logins (id, user_id, family_hash, turn_hash, created_at, expires_at) \
              values ($1, $2, $3, $4, $5, $6)",
@@ -132,7 +147,8 @@ statements! {
         .bind(PER_USER_MAX)
         .fetch_all(&mut *connection)
         .await?;
-        tell(connection, &subject(user), &ended, &login.ending).await
+        tell(connection, &subject(user), &ended, &login.ending).await?;
+        Ok(!ended.is_empty())
     }
 
     /// Takes these logins on the list of those that are revoked, and records it.
@@ -157,53 +173,64 @@ statements! {
         tell(connection, &subject(user), &ended, ending).await
     }
 
-    /// The next turn of a login, of which nobody has used the present one. `idle_until` is when it ends if nobody comes
-    /// again, `lasts` how long it lasts at most.
-    change fn refresh(
-        connection, family: &[u8], turn: &[u8], next: &[u8], idle_until: i64, lasts: i64, ending: &Ending,
-    ) -> Refreshed {
+    /// Whether there is a login of this family.
+    read fn has_family(connection, family: &[u8]) -> bool {
+        let found: Option<i64> = sqlx::query_scalar("select expires_at from auth_logins where family_hash = $1")
+            .bind(family)
+            .fetch_optional(connection)
+            .await?;
+        Ok(found.is_some())
+    }
+
+    /// The next turn of a login. Where somebody has used the present one already the login ends, and `reused` is noted, with
+    /// the user.
+    change fn refresh(connection, step: &NextTurn, ending: &Ending, reused: &Entry) -> Refreshed {
+        let NextTurn { family, turn, next, idle_until, lasts } = step;
         let now = ending.at;
         let row: Option<(Uuid, Uuid, i64)> = sqlx::query_as(
             "update auth_logins set turn_hash = $1, expires_at = \
              case when created_at + $2 < $3 then created_at + $2 else $3 end \
              where family_hash = $4 and turn_hash = $5 and expires_at > $6 returning id, user_id, expires_at",
         )
-        .bind(next)
+        .bind(&next[..])
         .bind(lasts)
         .bind(idle_until)
-        .bind(family)
-        .bind(turn)
+        .bind(&family[..])
+        .bind(&turn[..])
         .bind(now)
         .fetch_optional(&mut *connection)
         .await?;
         if let Some((login, user, expires_at)) = row {
             return Ok(Refreshed::Done { login, user, expires_at });
         }
-        let reused: Option<(Uuid, Uuid)> =
+        let ended: Option<(Uuid, Uuid)> =
             sqlx::query_as("delete from auth_logins where family_hash = $1 and expires_at > $2 returning id, user_id")
-                .bind(family)
+                .bind(&family[..])
                 .bind(now)
                 .fetch_optional(&mut *connection)
                 .await?;
-        let Some((login, user)) = reused else { return Ok(Refreshed::Unknown) };
+        let Some((login, user)) = ended else { return Ok(Refreshed::Unknown) };
+        audit::note(&mut *connection, &Entry { subject: subject(user), ..reused.clone() }).await?;
         tell(connection, &subject(user), &[login], ending).await?;
         Ok(Refreshed::Reused { login, user })
     }
 
-    /// Ends the login of a refresh token; whose it was, if there was one.
-    change fn log_out_family(connection, family: &[u8], ending: &Ending) -> Option<Uuid> {
+    /// Ends the login of a refresh token, and notes it with the user; whose it was, if there was one.
+    change fn log_out_family(connection, family: &[u8], ending: &Ending, entry: &Entry) -> Option<Uuid> {
         let row: Option<(Uuid, Uuid)> =
             sqlx::query_as("delete from auth_logins where family_hash = $1 returning id, user_id")
                 .bind(family)
                 .fetch_optional(&mut *connection)
                 .await?;
         let Some((login, user)) = row else { return Ok(None) };
+        audit::note(&mut *connection, &Entry { subject: subject(user), ..entry.clone() }).await?;
         tell(connection, &subject(user), &[login], ending).await?;
         Ok(Some(user))
     }
 
-    /// Ends this login of a user, if there is one.
-    change fn log_out(connection, user: Uuid, login: Uuid, ending: &Ending) -> () {
+    /// Ends this login of a user, if there is one, and notes it.
+    change fn log_out(connection, user: Uuid, login: Uuid, ending: &Ending, entry: &Entry) -> () {
+        audit::note(&mut *connection, &Entry { subject: subject(user), ..entry.clone() }).await?;
         let ended: Vec<Uuid> = sqlx::query_scalar("delete from auth_logins where user_id = $1 and id = $2 returning id")
             .bind(user)
             .bind(login)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tonic::Code;
+use zonecast_api::auth::v1::auth_service_client::AuthServiceClient;
 use zonecast_auth::{Auth, MIGRATIONS, sha256};
 use zonecast_protocol::auth::v1::{
     BanUserRequest, CreateCredentialRequest, IssueTokenRequest, ListCredentialsRequest, LoginsRevoked,
@@ -155,6 +156,30 @@ async fn without_the_scope_nothing_is_done_and_that_is_noted(test: TestDatabase)
     assert_eq!(ground.audit().await.iter().filter(|entry| entry.outcome == "denied").count(), 13);
 }
 
+async fn who_may_not_cannot_fill_the_log(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let mut nobody = AuthServiceClient::new(ground.from(7, ""));
+    for _ in 0..150 {
+        let refused = nobody.list_credentials(ListCredentialsRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    let denied = ground.audit().await.iter().filter(|entry| entry.outcome == "denied").count();
+    assert!((100..110).contains(&denied), "{denied}");
+}
+
+async fn a_credential_is_noted_under_its_id_however_that_is_written(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let made = Auth::bootstrap(&test.database, &create("server:a", &[], r#"{"worlds": ["earth"]}"#)).await.unwrap();
+    let strange = made.client_id.replace('-', "").to_uppercase();
+    ground.anybody().issue_token(issue(&strange, &made.secret)).await.unwrap();
+    ground.anybody().issue_token(issue(&strange, "wrong")).await.unwrap_err();
+    let audit = ground.audit().await;
+    let of_it: Vec<_> = audit.iter().filter(|entry| entry.subject == made.client_id).collect();
+    let outcomes: Vec<_> = of_it.iter().map(|entry| (entry.event.as_str(), entry.outcome.as_str())).collect();
+    assert_eq!(outcomes, [("issue_token", "wrong"), ("issue_token", "ok"), ("create_credential", "ok")]);
+    assert!(of_it[2].detail.contains("earth"), "what it permitted: {}", of_it[2].detail);
+}
+
 async fn the_admin_of_the_settings_exists_only_where_there_is_one(test: TestDatabase) {
     let first = Ground::new(&test.database).await;
     let made = Auth::bootstrap(&test.database, &create("service:x", &[], "")).await.unwrap();
@@ -178,5 +203,7 @@ on_both_databases! {
     credentials_are_listed_without_secrets
     what_a_credential_cannot_be_is_told
     without_the_scope_nothing_is_done_and_that_is_noted
+    who_may_not_cannot_fill_the_log
+    a_credential_is_noted_under_its_id_however_that_is_written
     the_admin_of_the_settings_exists_only_where_there_is_one
 }

@@ -174,6 +174,16 @@ impl Ground {
     }
 }
 
+/// Does something to a database; how many rows it concerns.
+pub(crate) async fn execute(database: &Database, statement: &'static str) -> u64 {
+    match database {
+        Database::Sqlite(pool) => {
+            sqlx::query(statement).execute(&mut pool.writer().await.unwrap()).await.unwrap().rows_affected()
+        }
+        Database::Postgres(pool) => sqlx::query(statement).execute(pool).await.unwrap().rows_affected(),
+    }
+}
+
 pub(crate) async fn log_in(
     client: &mut AuthServiceClient<Way>,
     name: &str,

@@ -8,9 +8,10 @@ use tower_service::Service;
 use zonecast_access::{Keys, Revocations};
 use zonecast_auth::MIGRATIONS;
 use zonecast_protocol::auth::v1::{GetKeysRequest, LogOutRequest};
+use zonecast_store::Database;
 use zonecast_testing::{TestDatabase, on_both_databases};
 
-use crate::ground::{Ground, config, eventually, is_taken, pass};
+use crate::ground::{Ground, PASSWORD, config, eventually, execute, is_taken, pass};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -94,6 +95,33 @@ async fn a_key_rotates_and_no_token_that_lives_is_lost(test: TestDatabase) {
     eventually(async || page(&ground, KEYS).await.1.matches("\"kid\"").count() == 1).await;
 }
 
+async fn after_all_keys_were_deleted_there_are_new_ones_and_nothing_is_signed_by_the_old(test: TestDatabase) {
+    let mut config_ = config();
+    config_.poll_interval = Duration::from_millis(20);
+    let ground = Ground::with(&test.database, config_).await;
+    let old = ground.register("zoe").await.unwrap().tokens.unwrap();
+    assert_eq!(execute(&test.database, "delete from auth_keys").await, 1);
+    eventually(async || !is_taken(&ground, &old.access_token).await).await;
+    // Whoever looks after keys next makes one: here another replica, at its start.
+    let _other = Ground::new(&test.database).await;
+    eventually(async || page(&ground, KEYS).await.1.matches("\"kid\"").count() == 1).await;
+    // The users service is called by a token of ours, which was by the old key too.
+    let new = ground.log_in("zoe", PASSWORD).await.unwrap().tokens.unwrap();
+    assert!(is_taken(&ground, &new.access_token).await);
+}
+
+async fn a_backlog_of_what_has_had_its_time_is_forgotten(test: TestDatabase) {
+    let nonces = "with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 2500) \
+                  insert into auth_nonces (hash, provider, expires_at) select cast(cast(n as text) as BYTES), 'x', 1 from numbers";
+    let statement: &'static str = match test.database {
+        Database::Sqlite(_) => Box::leak(nonces.replace("BYTES", "blob").into_boxed_str()),
+        Database::Postgres(_) => Box::leak(nonces.replace("BYTES", "bytea").into_boxed_str()),
+    };
+    assert_eq!(execute(&test.database, statement).await, 2_500);
+    let _ground = Ground::new(&test.database).await;
+    eventually(async || execute(&test.database, "update auth_nonces set provider = 'y'").await == 0).await;
+}
+
 async fn what_another_process_changes_counts_here(test: TestDatabase) {
     let mut config_ = config();
     config_.poll_interval = Duration::from_millis(20);
@@ -115,4 +143,6 @@ on_both_databases! {
     revocations_that_were_read_long_ago_are_told_to_nobody
     a_key_rotates_and_no_token_that_lives_is_lost
     what_another_process_changes_counts_here
+    after_all_keys_were_deleted_there_are_new_ones_and_nothing_is_signed_by_the_old
+    a_backlog_of_what_has_had_its_time_is_forgotten
 }

@@ -7,7 +7,7 @@ use zonecast_auth::MIGRATIONS;
 use zonecast_protocol::auth::v1::{LogOutEverywhereRequest, LogOutRequest, LoginsRevoked, RefreshRequest, Tokens};
 use zonecast_testing::{TestDatabase, on_both_databases};
 
-use crate::ground::{Ground, PASSWORD, changes, is_taken, pass};
+use crate::ground::{Ground, PASSWORD, changes, is_taken, now_s, pass};
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -82,6 +82,39 @@ async fn a_login_that_nobody_uses_ends_and_so_does_one_that_is_old(test: TestDat
     // 86 days old; of the 30 days that an idle one lasts four are left.
     pass(4 * DAY);
     assert_eq!(refresh(&ground, &busy.refresh_token).await, Err(Code::Unauthenticated));
+}
+
+async fn an_access_token_does_not_outlast_its_login(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let mut tokens = ground.register("zoe").await.unwrap().tokens.unwrap();
+    for _ in 0..3 {
+        pass(28 * DAY);
+        tokens = refresh(&ground, &tokens.refresh_token).await.unwrap();
+    }
+    pass(6 * DAY - Duration::from_secs(60));
+    let last = refresh(&ground, &tokens.refresh_token).await.unwrap();
+    let seconds = last.access_expires_at.unwrap().seconds - i64::try_from(now_s()).unwrap();
+    assert!((50..=60).contains(&seconds), "{seconds}");
+    assert!(is_taken(&ground, &last.access_token).await);
+    // From here on the login is nowhere any more, and nobody could revoke it.
+    pass(Duration::from_secs(61));
+    assert!(!is_taken(&ground, &last.access_token).await);
+}
+
+async fn refresh_tokens_that_nobody_has_count_as_wrong(test: TestDatabase) {
+    let ground = Ground::new(&test.database).await;
+    let tokens = ground.register("zoe").await.unwrap().tokens.unwrap();
+    let made_up = "A".repeat(tokens.refresh_token.len());
+    let mut refused = Vec::new();
+    for _ in 0..110 {
+        refused.push(refresh(&ground, &made_up).await.unwrap_err());
+    }
+    // As many as somebody may be wrong, and what has grown meanwhile.
+    assert!(refused[..90].iter().all(|code| *code == Code::Unauthenticated));
+    assert_eq!(refused.last(), Some(&Code::ResourceExhausted));
+    let log_out = LogOutRequest { refresh_token: made_up };
+    assert_eq!(ground.anybody().log_out(log_out).await.unwrap_err().code(), Code::ResourceExhausted);
+    refresh(&ground, &tokens.refresh_token).await.unwrap();
 }
 
 async fn who_logs_out_is_out_at_once(test: TestDatabase) {
@@ -159,6 +192,8 @@ on_both_databases! {
     a_refresh_token_that_comes_again_ends_the_login
     of_two_refreshes_at_once_one_ends_the_login
     a_login_that_nobody_uses_ends_and_so_does_one_that_is_old
+    an_access_token_does_not_outlast_its_login
+    refresh_tokens_that_nobody_has_count_as_wrong
     who_logs_out_is_out_at_once
     who_logs_out_everywhere_is_out_everywhere
     a_revocation_lasts_as_long_as_a_token_could
