@@ -39,21 +39,22 @@ pub(crate) struct Ground {
     pub(crate) host: Host,
     pub(crate) ca: String,
     before_snapshot: Meanwhile,
+    before_hand_over: Meanwhile,
     _directory: TempDir,
 }
 
-/// What happens once before the next snapshot is taken, but after it was asked for.
+/// What happens once before the next call of a method is carried out, but after it was made.
 type Meanwhile = Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>;
 
 /// The same service, but for what happens meanwhile.
-fn interrupted(directory: Definition, meanwhile: &Meanwhile) -> Definition {
+fn interrupted(directory: Definition, method: &'static str, meanwhile: &Meanwhile) -> Definition {
     let (inner, meanwhile) = (Arc::clone(&directory.mount), Arc::clone(meanwhile));
     let mount = mount(move |ground, routes| {
         let (mounting, meanwhile) = (inner(ground, routes), Arc::clone(&meanwhile));
         async move {
             let layer = middleware::from_fn(move |request: Request, next: Next| {
-                let is_snapshot = request.uri().path().ends_with("/Snapshot");
-                let happens = if is_snapshot { meanwhile.lock().unwrap().take() } else { None };
+                let is_meant = request.uri().path().ends_with(method);
+                let happens = if is_meant { meanwhile.lock().unwrap().take() } else { None };
                 async move {
                     if let Some(happens) = happens {
                         happens.await;
@@ -110,13 +111,14 @@ pub(crate) async fn start(lease: Duration) -> Ground {
         descriptors: zonecast_api::DESCRIPTORS,
         shutdown_grace: Duration::from_secs(5),
     };
-    let before_snapshot = Meanwhile::default();
+    let (before_snapshot, before_hand_over) = (Meanwhile::default(), Meanwhile::default());
+    let directory_service = interrupted(zonecast_directory::definition(settings), "/Snapshot", &before_snapshot);
     let services = [
-        interrupted(zonecast_directory::definition(settings), &before_snapshot),
+        interrupted(directory_service, "/HandOver", &before_hand_over),
         zonecast_characters::definition(zonecast_characters::Config::default()),
     ];
     let host = Host::start(config, &services).await.unwrap();
-    Ground { broker, host, ca, before_snapshot, _directory: directory }
+    Ground { broker, host, ca, before_snapshot, before_hand_over, _directory: directory }
 }
 
 fn client_config(broker: &Broker, ca: &str, id: &str) -> ClientConfig {
@@ -148,6 +150,11 @@ impl Ground {
     /// Has something happen once before the next snapshot is taken.
     pub(crate) fn before_snapshot(&self, happens: impl Future<Output = ()> + Send + 'static) {
         *self.before_snapshot.lock().unwrap() = Some(Box::pin(happens));
+    }
+
+    /// As [`before_snapshot`](Self::before_snapshot), of a hand-over.
+    pub(crate) fn before_hand_over(&self, happens: impl Future<Output = ()> + Send + 'static) {
+        *self.before_hand_over.lock().unwrap() = Some(Box::pin(happens));
     }
 
     /// Who owns a place, as the directory says.

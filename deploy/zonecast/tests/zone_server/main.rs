@@ -173,6 +173,62 @@ fn a_lost_lease_is_told_and_mended() {
     });
 }
 
+/// Whoever cannot reach anybody must know that its zones may be somebody else's by now, whatever it waits for.
+#[test]
+fn a_lease_is_in_doubt_while_a_claim_waits_for_the_broker() {
+    block_on(async {
+        let ground = start(Duration::from_secs(2)).await;
+        let (one, _zones) = ground.join("one").await;
+        one.claim([earth(0.0, 0.0, 10.0, 10.0)]).await.unwrap();
+        let mut lease = one.lease();
+        ground.broker.shutdown().await;
+        let waiting = one.claim([earth(10.0, 0.0, 20.0, 10.0)]);
+        tokio::select! {
+            claimed = waiting => panic!("nobody is there: {claimed:?}"),
+            doubted = timeout(PATIENCE, lease.wait_for(|lease| *lease == Lease::InDoubt)) => drop(doubted.unwrap().unwrap()),
+        }
+        assert_eq!(one.held().len(), 1, "what it held is known, to be claimed again");
+    });
+}
+
+/// As a game does that puts a time-out around what it waits for.
+#[test]
+fn who_stops_waiting_for_a_hand_over_still_hears_what_is_its_own() {
+    block_on(async {
+        let ground = start(Duration::from_secs(3)).await;
+        let publishing = ground.client("publishing").await;
+        let (one, mut zones_one) = ground.join("one").await;
+        let (two, mut zones_two) = ground.join("two").await;
+        tokio::spawn(async move { while zones_two.next().await.is_some() {} });
+        let owned = one.claim([earth(0.0, 0.0, 10.0, 10.0)]).await.unwrap();
+        // The broker has done its part when the directory is asked, which then does nothing in time.
+        let (ids, (asked, was_asked)) = ([owned[0].id], tokio::sync::oneshot::channel());
+        ground.before_hand_over(async move {
+            asked.send(()).unwrap();
+            std::future::pending().await
+        });
+        tokio::select! {
+            moved = one.hand_over(&ids, "two") => panic!("{moved:?}"),
+            asked = was_asked => asked.unwrap(),
+        }
+        assert_eq!(ground.owner(&publishing, 5.0, 5.0).await.as_deref(), Some("one"));
+        let is_heard = async {
+            loop {
+                publish(&publishing, 5.0, 5.0, "again").await;
+                if timeout(Duration::from_millis(100), next(&mut zones_one)).await.is_ok() {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, is_heard).await.unwrap();
+        assert_eq!(one.held().iter().map(|zone| zone.id).collect::<Vec<_>>(), [owned[0].id]);
+        // The other was given it by the broker alone, and gives it up in the end.
+        let unheard = async { while publish(&publishing, 5.0, 5.0, "alone").await > 1 {} };
+        timeout(PATIENCE, unheard).await.unwrap();
+        assert_eq!(two.held(), []);
+    });
+}
+
 #[test]
 fn a_player_is_let_in_once() {
     block_on(async {
