@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
+use prost::Message;
 use tokio::sync::{Mutex, watch};
 use zonecast_protocol::{
     Zone,
@@ -25,8 +26,10 @@ use crate::{DirectoryStore, rectangle};
 
 /// Most changes that are read at once.
 const CHANGES_MAX: i64 = 256;
-/// Most changes that are kept in memory for who watches.
+/// Most changes that are kept in memory for who watches, and most bytes of them as they are sent: one may be of a thousand
+/// zones. What is older is read from the log.
 const RECENT_MAX: usize = 4_096;
+const RECENT_BYTES_MAX: usize = 16 << 20;
 
 /// The directory in memory.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ struct State {
     zones: BTreeMap<u64, wire::Zone>,
     worlds: HashMap<String, Grid>,
     recent: VecDeque<Arc<Change>>,
+    recent_bytes: usize,
 }
 
 impl Default for Index {
@@ -194,9 +198,11 @@ impl State {
                 What::ZoneReleased(id) => self.remove(id),
             }
         }
+        self.recent_bytes += change.encoded_len();
         self.recent.push_back(Arc::new(change));
-        if self.recent.len() > RECENT_MAX {
-            self.recent.pop_front();
+        while self.recent.len() > RECENT_MAX || (self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1) {
+            let oldest = self.recent.pop_front();
+            self.recent_bytes -= oldest.map_or(0, |change| change.encoded_len());
         }
     }
 

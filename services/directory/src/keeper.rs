@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ pub(crate) struct Keeper<S> {
     pub(crate) index: Arc<Index>,
     pub(crate) keys: Arc<TicketKeys>,
     pub(crate) changed: Arc<Notify>,
+    pub(crate) is_cut_off: watch::Receiver<bool>,
     pub(crate) poll: Duration,
 }
 
@@ -48,7 +49,8 @@ impl<S: DirectoryStore> Keeper<S> {
     }
 
     async fn turn(&self, keys_at: &mut Instant) -> Result<(), &'static str> {
-        if self.ledger.sweep_if_due(LOOK_EVERY).await.map_err(|error| error.kind())? {
+        // Heartbeats have nowhere to go. Once they have, it will look as if nobody had looked, and every lease lasts once more.
+        if !*self.is_cut_off.borrow() && self.ledger.sweep_if_due(LOOK_EVERY).await.map_err(|error| error.kind())? {
             self.changed.notify_one();
         }
         self.index.refresh(&self.store).await.map_err(|error| error.kind())?;

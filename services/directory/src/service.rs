@@ -29,6 +29,8 @@ use crate::{
     watch::{self, Watcher},
 };
 
+/// Most coverages that are worked out at once; others wait for as long as their calls may.
+const COVERING_MAX: usize = 2;
 /// Answers that wait for who watches.
 const ANSWERS_MAX: usize = 4;
 
@@ -41,6 +43,8 @@ pub struct Directory<S> {
     ground: Ground,
     config: Config,
     watchers: Arc<Semaphore>,
+    /// Of those who work out a coverage, which nobody can stop.
+    covering: Arc<Semaphore>,
 }
 
 impl<S: DirectoryStore> Directory<S> {
@@ -59,7 +63,8 @@ impl<S: DirectoryStore> Directory<S> {
         };
         let keys = Arc::new(TicketKeys::open(&store, times).await?);
         let watchers = Arc::new(Semaphore::new(config.watchers_max));
-        Ok(Self { store, ledger, index, keys, ground, config, watchers })
+        let covering = Arc::new(Semaphore::new(COVERING_MAX));
+        Ok(Self { store, ledger, index, keys, ground, config, watchers, covering })
     }
 
     /// Begins what goes on beside calls, for as long as the host serves.
@@ -70,6 +75,7 @@ impl<S: DirectoryStore> Directory<S> {
             index: Arc::clone(&self.index),
             keys: Arc::clone(&self.keys),
             changed: Arc::clone(&self.ground.changed),
+            is_cut_off: self.ground.is_cut_off.clone(),
             poll: self.config.poll,
         };
         self.ground.tasks.spawn(|stop| keeper.run(stop));
@@ -104,7 +110,7 @@ impl<S: DirectoryStore> Directory<S> {
         watch::check(&self.store, revision).await?;
         let (told, stream) = mpsc::channel(ANSWERS_MAX);
         let (store, index, bytes_max) = (self.store.clone(), Arc::clone(&self.index), self.page_bytes_max());
-        let watcher = Watcher { store, index, revision, bytes_max, told, _place: place };
+        let watcher = Watcher { store, index, revision, seen: 0, bytes_max, told, _place: place };
         self.ground.tasks.spawn(|stop| watcher.run(stop));
         Ok(ReceiverStream::new(stream))
     }

@@ -10,8 +10,9 @@ use zonecast_protocol::directory::v1::{Change, WatchResponse};
 
 use crate::{DirectoryStore, Index};
 
-/// Most changes in one answer.
+/// Most changes in one answer, and most that are read from the log for one: each may be of a thousand zones.
 const CHANGES_MAX: usize = 256;
+const CHANGES_READ_MAX: i64 = 32;
 /// The metadata with the present revision, where the one that was asked for cannot be gone on from.
 const REVISION: &str = "zonecast-revision";
 
@@ -21,6 +22,8 @@ pub(crate) struct Watcher<S> {
     pub(crate) index: Arc<Index>,
     /// The last revision that was told.
     pub(crate) revision: u64,
+    /// The present revision, when it was last looked at.
+    pub(crate) seen: u64,
     /// Longest answer, in bytes, as far as one change fits in it.
     pub(crate) bytes_max: usize,
     pub(crate) told: mpsc::Sender<Result<WatchResponse, Status>>,
@@ -48,9 +51,14 @@ impl<S: DirectoryStore> Watcher<S> {
 
     /// Waits for changes and tells of them.
     async fn tell(&mut self, revisions: &mut tokio::sync::watch::Receiver<u64>) -> Result<(), Status> {
-        let known = self.revision;
-        // The index outlives who watches.
-        let _ = revisions.wait_for(|revision| *revision > known).await;
+        let (known, seen) = (self.revision, self.seen);
+        // The index outlives who watches. It may be behind what the caller knows; what it was itself it is behind only of a
+        // database that was restored, and then what comes now does not follow on what was told.
+        let waited = revisions.wait_for(|present| *present > known || *present < seen).await;
+        self.seen = waited.map_or(seen, |present| *present);
+        if self.seen < seen {
+            return Err(out_of_range(known, i64::try_from(self.seen).unwrap_or(i64::MAX)));
+        }
         let changes = match self.index.recent_after(known) {
             Some(recent) => recent,
             None => kept_after(&self.store, known).await?.into_iter().map(Arc::new).collect(),
@@ -84,7 +92,7 @@ pub(crate) async fn check(store: &impl DirectoryStore, revision: u64) -> Result<
 
 async fn kept_after(store: &impl DirectoryStore, revision: u64) -> Result<Vec<Change>, Status> {
     let after = i64::try_from(revision).unwrap_or(i64::MAX);
-    let changes = store.changes_after(after, CHANGES_MAX as i64).await?;
+    let changes = store.changes_after(after, CHANGES_READ_MAX).await?;
     match changes.first() {
         Some(first) if first.revision == revision + 1 => Ok(changes),
         _ => {

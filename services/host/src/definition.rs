@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 use zonecast_doors::Peers;
@@ -72,13 +72,23 @@ pub struct Ground {
     pub tasks: Tasks,
     /// Who follows the changes of which store.
     pub followers: Followers,
+    /// Whether calls by the broker cannot come at present, though they should: of whom nothing is heard may be there.
+    pub is_cut_off: watch::Receiver<bool>,
 }
 
 impl Ground {
-    /// A ground on which nobody follows anything yet.
+    /// A ground on which nobody follows anything yet, and that is never cut off.
     #[must_use]
     pub fn new(database: Database, message_bytes_max: usize, peers: Peers, tasks: Tasks) -> Self {
-        Self { database, changed: Arc::default(), message_bytes_max, peers, tasks, followers: Followers::default() }
+        Self {
+            database,
+            changed: Arc::default(),
+            message_bytes_max,
+            peers,
+            tasks,
+            followers: Followers::default(),
+            is_cut_off: watch::channel(false).1,
+        }
     }
 
     /// Follows the changes of another service's store, on behalf of this service (by its name), for as long as the host

@@ -111,7 +111,11 @@ impl Host {
         let (connected, client) = watch::channel(None);
         let (peers, tasks) = (Peers::new(client.clone()), Tasks::default());
         let phase = watch::Sender::new(Phase::Serving);
-        let ground = Ground::new(database.clone(), config.message_bytes_max, peers.clone(), tasks.clone());
+        let mut ground = Ground::new(database.clone(), config.message_bytes_max, peers.clone(), tasks.clone());
+        let (is_shut, broker_door_is_shut) = watch::channel(true);
+        if config.broker.calls.is_some() {
+            ground.is_cut_off = broker_door_is_shut.clone();
+        }
         let mounted = Mounted::new(services, &ground, config.changes_retention, &client, &phase).await?;
         let Mounted { routes, relays, stats, wakers } = mounted;
         let stores = services.iter().map(|service| service.name).collect();
@@ -125,7 +129,6 @@ impl Host {
         peers.set_within(entrance.clone());
 
         let is_connected = Arc::new(AtomicBool::new(false));
-        let (is_shut, broker_door_is_shut) = watch::channel(true);
         let (broker_is_connected, calls_are_shut) = (Arc::clone(&is_connected), broker_door_is_shut.clone());
         let outboxes = Outboxes { relays: stats, followers: ground.followers, broker_is_connected, calls_are_shut };
         let is_ready = Arc::new(AtomicBool::new(false));

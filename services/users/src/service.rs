@@ -72,6 +72,9 @@ impl<S: UserStore> UsersService for Users<S> {
         let CreateUserRequest { name: text, id: chosen } = request.get_ref();
         let name = name(text)?;
         let (id, now) = (if chosen.is_empty() { new_id() } else { id(chosen)? }, now());
+        if id.is_nil() {
+            return Err(Status::invalid_argument("id is the nil UUID, which is nobody's"));
+        }
         let user = match attempts(|| self.store.create(id, &name, now)).await {
             Ok(user) => user,
             Err(error) => match self.store.by_id(id).await? {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tonic::transport::Identity;
-use zonecast_client::{ClientConfig, TlsConfig};
+use zonecast_client::{ClientConfig, TlsConfig, TransportOptions};
 use zonecast_doors::{
     Bearers, EntranceLimits, Gatekeeper, LoopbackOnly,
     grpc::{GrpcLimits, GrpcTls},
@@ -280,6 +280,14 @@ fn gatekeeper(keeper: Option<&TrustKeeper>) -> Arc<dyn Gatekeeper> {
     }
 }
 
+/// That nothing comes from the broker any more is noticed before leases end for want of heartbeats, which come by it: within
+/// less than a lease (`directory.lease_ms`, 10 s by default) and a heartbeat's pause.
+fn attentive() -> TransportOptions {
+    let mut transport = TransportOptions::default();
+    (transport.idle_timeout, transport.keep_alive) = (Duration::from_secs(5), Duration::from_secs(1));
+    transport
+}
+
 fn host(
     draft: Draft,
     files: Files,
@@ -296,7 +304,7 @@ fn host(
         identity.shown_by(client)
     };
     // Of the same name with an ending, as a token permits.
-    let calls = draft.calls_by_broker.then(|| client(format!("{id}.calls")));
+    let calls = draft.calls_by_broker.then(|| client(format!("{id}.calls")).transport(attentive()));
     HostConfig {
         database,
         replicas: u32::try_from(draft.replicas).unwrap_or(u32::MAX),

@@ -75,27 +75,29 @@ struct Strips {
 }
 
 impl Strips {
-    /// The strip that begins here has these parts.
+    /// The strip that begins here has these parts, from south to north. Those that are open are in that order too, so that
+    /// one walk along both finds which are the same.
     fn go_on(&mut self, from: f64, parts: Vec<[f64; 2]>) {
-        let before = std::mem::take(&mut self.open);
+        let mut before = std::mem::take(&mut self.open).into_iter().peekable();
         for part in parts {
-            let begun = before.iter().find(|(known, _)| *known == part).map_or(from, |(_, begun)| *begun);
+            while let Some(ended) = before.next_if(|(known, _)| known[0] < part[0]) {
+                self.close(ended, from);
+            }
+            let begun = match before.next_if(|(known, _)| *known == part) {
+                Some((_, begun)) => begun,
+                None => from,
+            };
             self.open.push((part, begun));
         }
-        self.close(before, from, |part, open| open.iter().any(|(known, _)| known == part));
+        before.for_each(|ended| self.close(ended, from));
     }
 
-    fn close(&mut self, parts: Open, east: f64, goes_on: impl Fn(&[f64; 2], &Open) -> bool) {
-        for ([south, north], west) in parts {
-            if !goes_on(&[south, north], &self.open) {
-                self.done.extend(Zone::new(west, south, east, north));
-            }
-        }
+    fn close(&mut self, ([south, north], west): ([f64; 2], f64), east: f64) {
+        self.done.extend(Zone::new(west, south, east, north));
     }
 
     fn end(mut self, east: f64) -> Vec<Zone> {
-        let open = std::mem::take(&mut self.open);
-        self.close(open, east, |_, _| false);
+        std::mem::take(&mut self.open).into_iter().for_each(|open| self.close(open, east));
         self.done.sort_by(|one, other| {
             let ([x, y], [other_x, other_y]) = (one.min(), other.min());
             x.total_cmp(&other_x).then(y.total_cmp(&other_y))

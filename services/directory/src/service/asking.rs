@@ -1,6 +1,6 @@
 //! What can be asked.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use prost::Message;
 use tonic::{Request, Status};
@@ -112,8 +112,14 @@ impl<S: DirectoryStore> Directory<S> {
                 "more than {COVERAGE_ZONES_MAX} zones lie there; ask for less"
             )));
         }
-        // It may take a while, for which others are not to wait.
-        let found = tokio::task::spawn_blocking(move || coverage(&zones, &within)).await;
+        let place = Arc::clone(&self.covering).acquire_owned().await;
+        // It may take a while, for which others are not to wait; and it goes on if nobody waits for it any more.
+        let found = tokio::task::spawn_blocking(move || {
+            let found = coverage(&zones, &within);
+            drop(place);
+            found
+        });
+        let found = found.await;
         let found = found.map_err(|_| Status::internal("the coverage could not be found out"))?;
         let more = found.holes.len() > RECTANGLES_MAX || found.overlaps.len() > RECTANGLES_MAX;
         let first = |zones: &[Zone]| zones.iter().take(RECTANGLES_MAX).map(rectangle::message).collect();

@@ -7,16 +7,19 @@ use tokio_stream::StreamExt;
 use tonic::{Code, Request, Response, service::Routes};
 use zonecast_access::{Claims, Keys, Revocations, SigningKey, Trust};
 use zonecast_api::directory::v1::directory_service_client::DirectoryServiceClient;
-use zonecast_directory::{Config, Ledger, MIGRATIONS};
-use zonecast_doors::{Bearers, Entrance, EntranceLimits, Methods, RpcMetrics};
-use zonecast_host::Tasks;
+use zonecast_directory::{Config, DirectoryStep, DirectoryStore, Head, Ledger, MIGRATIONS};
+use zonecast_doors::{Bearers, Entrance, EntranceLimits, Gatekeeper, LoopbackOnly, Methods, Peers, RpcMetrics};
+use zonecast_host::{Ground, Tasks};
 use zonecast_protocol::{
     Rights,
-    directory::v1::{Change, WatchRequest, step::What},
+    directory::v1::{Change, ListServersRequest, RegisterRequest, WatchRequest, step::What},
 };
 use zonecast_testing::{TestDatabase, on_both_databases};
 
-use crate::ground::{LEASE, Stream, by_local, claim, ground, register, service, service_with, with_store};
+use crate::ground::{
+    LEASE, Stream, by_local, claim, ground, lease_ends_now, nobody_has_looked_for, register, service, service_with,
+    with_store,
+};
 
 const NOW_S: u64 = 1_800_000_000;
 
@@ -54,15 +57,60 @@ impl Issuer {
     }
 }
 
-async fn a_stream_ends_with_the_right_to_it(test: TestDatabase) {
-    let (issuer, tasks) = (Issuer::new(), Tasks::default());
-    let ground = ground(&test.database, &tasks);
+/// The directory with its keeper, and a gatekeeper before it.
+async fn kept(ground: Ground, gate: impl Gatekeeper) -> DirectoryServiceClient<Peers> {
     let directory = zonecast_directory::definition(Config::default());
     let routes = (directory.mount)(ground.clone(), Routes::default()).await.unwrap();
     let methods = Methods::of(zonecast_api::DESCRIPTORS, directory.services).unwrap();
-    let gate = Arc::new(Bearers::new(issuer.trust.subscribe(), || NOW_S));
-    ground.peers.set_within(Entrance::new(routes, methods, gate, RpcMetrics::default(), EntranceLimits::default()));
-    let mut client = DirectoryServiceClient::new(ground.peers.clone());
+    let (metrics, limits) = (RpcMetrics::default(), EntranceLimits::default());
+    ground.peers.set_within(Entrance::new(routes, methods, Arc::new(gate), metrics, limits));
+    DirectoryServiceClient::new(ground.peers)
+}
+
+async fn a_database_that_was_restored_ends_the_streams(test: TestDatabase) {
+    let mut directory = kept(ground(&test.database, &Tasks::default()), LoopbackOnly).await;
+    for name in ["one", "two"] {
+        let request = RegisterRequest { name: name.into(), address: "a:1".into(), ..RegisterRequest::default() };
+        directory.register(request).await.unwrap();
+    }
+    let mut stream = directory.watch(WatchRequest { from_revision: 1 }).await.unwrap().into_inner();
+    assert_eq!(stream.message().await.unwrap().unwrap().changes[0].revision, 2);
+    with_store!(&test.database, store => {
+        let step = store.begin().await.unwrap();
+        let head = step.head();
+        step.commit(Head { revision: 1, ..head }, None, &[]).await.unwrap();
+    });
+    let ended = timeout(Duration::from_secs(10), stream.message()).await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::OutOfRange, "{ended}");
+}
+
+/// Heartbeats come by the broker. Where that is away, nothing says that nobody is there.
+async fn no_lease_ends_while_heartbeats_have_nowhere_to_go(test: TestDatabase) {
+    let (cut_off, is_cut_off) = watch::channel(true);
+    let ground = Ground { is_cut_off, ..ground(&test.database, &Tasks::default()) };
+    let mut directory = kept(ground, LoopbackOnly).await;
+    let request = RegisterRequest { name: "one".into(), address: "a:1".into(), ..RegisterRequest::default() };
+    directory.register(request).await.unwrap();
+    let there_are = async |directory: &mut DirectoryServiceClient<Peers>| {
+        directory.list_servers(ListServersRequest::default()).await.unwrap().into_inner().servers.len()
+    };
+    lease_ends_now(&test.database, "one").await;
+    with_store!(&test.database, store => nobody_has_looked_for(&store, Duration::from_secs(4)).await);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(there_are(&mut directory).await, 1, "though somebody would have looked by now");
+    // Heartbeats can come again, and have time to.
+    cut_off.send_replace(false);
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(there_are(&mut directory).await, 1);
+    lease_ends_now(&test.database, "one").await;
+    let ended = async { while there_are(&mut directory).await > 0 {} };
+    timeout(Duration::from_secs(10), ended).await.unwrap();
+}
+
+async fn a_stream_ends_with_the_right_to_it(test: TestDatabase) {
+    let issuer = Issuer::new();
+    let gate = Bearers::new(issuer.trust.subscribe(), || NOW_S);
+    let mut client = kept(ground(&test.database, &Tasks::default()), gate).await;
     let mut watch = async |login: &str| {
         let mut request = Request::new(WatchRequest { from_revision: 0 });
         request.metadata_mut().insert("authorization", format!("Bearer {}", issuer.token(login)).parse().unwrap());
@@ -162,4 +210,6 @@ on_both_databases! {
     a_revision_that_is_not_kept_is_out_of_range
     streams_end_with_the_service_and_are_so_many_and_no_more
     a_stream_ends_with_the_right_to_it
+    a_database_that_was_restored_ends_the_streams
+    no_lease_ends_while_heartbeats_have_nowhere_to_go
 }

@@ -73,6 +73,9 @@ async fn a_user_with_a_chosen_id_is_made_once_however_often_it_is_asked_for(test
     assert!(taken.code() == Code::AlreadyExists && taken.message().contains("name"), "{taken}");
     let bad = users.create_user(by_local(CreateUserRequest { name: "good-name".into(), id: "7".into() })).await;
     assert_eq!(bad.unwrap_err().code(), Code::InvalidArgument);
+    let nobody = CreateUserRequest { name: "good-name".into(), id: zonecast_store::Uuid::nil().to_string() };
+    let refused = users.create_user(by_local(nobody)).await.unwrap_err();
+    assert!(refused.code() == Code::InvalidArgument && refused.message().contains("nil"), "{refused}");
 }
 
 async fn pages_are_read_to_the_end(test: TestDatabase) {

@@ -159,8 +159,8 @@ pub(super) static SETTINGS: &[Setting] = &[
     row(
         "database.connections_max",
         "10",
-        Slot::Count(1, 10_000, |draft| &mut draft.services.connections_max),
-        "Most connections of this process to the database.",
+        Slot::Count(2, 10_000, |draft| &mut draft.services.connections_max),
+        "Most connections of this process to the database; at least 2, for who holds one may need to read by another.",
     ),
     row(
         "database.statement_timeout_ms",
