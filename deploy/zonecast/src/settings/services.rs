@@ -280,8 +280,8 @@ fn gatekeeper(keeper: Option<&TrustKeeper>) -> Arc<dyn Gatekeeper> {
     }
 }
 
-/// That nothing comes from the broker any more is noticed before leases end for want of heartbeats, which come by it: within
-/// less than a lease (`directory.lease_ms`, 10 s by default) and a heartbeat's pause.
+/// That nothing comes from the broker any more is noticed before leases of the directory end for want of heartbeats, which come
+/// by it: within less than a lease (10 s) without the pause between two (a third of it).
 fn attentive() -> TransportOptions {
     let mut transport = TransportOptions::default();
     (transport.idle_timeout, transport.keep_alive) = (Duration::from_secs(5), Duration::from_secs(1));
