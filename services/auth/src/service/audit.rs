@@ -37,10 +37,12 @@ impl Auth {
         }
     }
 
-    /// Refuses a caller without a scope, and notes it; as often as somebody there may be wrong, since each takes room.
+    /// Refuses a caller without a scope, and notes it: as often as somebody there may be wrong, since each takes room, and of
+    /// those alone who have said who they are.
     pub(super) async fn allow(&self, caller: &Caller, scope: &str, event: &'static str) -> Result<(), Status> {
         let outcome = caller.require(scope);
         if let Err(status) = &outcome
+            && caller.claims().is_some()
             && self.shared.throttle.attempt(None, Place::of(caller.origin()), self.now()).is_ok()
         {
             let detail = status.message().to_owned();

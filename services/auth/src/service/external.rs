@@ -31,8 +31,8 @@ impl Auth {
         Ok(BeginExternalResponse { nonce: nonce.show(), expires_at: Some(timestamp(expires_at)) })
     }
 
-    /// Whose identity a proof shows, and the nonce to be used up with it. Every attempt counts, until what is proved is made
-    /// use of: each asks a provider, in our name.
+    /// Whose identity a proof shows, and the nonce to be used up with it. The attempt counts until what is proved is made use
+    /// of, since each asks a provider in our name; that the provider does not answer is nobody's fault here.
     async fn proved(
         &self,
         caller: &Caller,
@@ -60,7 +60,11 @@ impl Auth {
                 self.note(Entry { detail, ..self.entry(caller, event, whose(), "refused") }).await;
                 Err(status)
             }
-            outcome => outcome.map(|(identity, nonce)| (identity, nonce, attempt)),
+            Err(status) => {
+                self.shared.throttle.does_not_count(attempt);
+                Err(status)
+            }
+            Ok((identity, nonce)) => Ok((identity, nonce, attempt)),
         }
     }
 
